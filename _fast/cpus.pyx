@@ -1,0 +1,92 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""How many CPUs a container has, and which: N = min(|S|, ceil(quota / period)), at least 1."""
+
+from libc.stdint cimport uint64_t
+
+from procview._fast.cgroup cimport (
+    CPU,
+    CPU_PERIOD,
+    CPU_QUOTA,
+    CPUSET,
+    CPUSET_CPUS,
+    CPUSET_EFFECTIVE,
+    Group,
+    group_read,
+    group_version,
+)
+from procview._fast.host cimport (
+    cpuset_add,
+    cpuset_clear,
+    cpuset_count,
+    cpuset_intersect,
+    cpuset_parse,
+    host_online,
+)
+from procview._fast.scan cimport Span, scan_u64, span
+
+
+cdef int count_cpus(
+    Host *host, Groups *groups, const Scope *scope, bint by_quota, CpuSet *allowed, Text *scratch
+) noexcept nogil:
+    """N, with S in ``allowed``: what the cpuset grants, of what is online. Visible CPU i stands for the i-th CPU of S."""
+    cdef CpuSet online
+    cdef bint online_known = host_online(host, &online, scratch)
+    cdef int count
+    cdef uint64_t quota
+    if not find_cpuset(groups, scope.of[CPUSET], allowed, scratch):
+        allowed[0] = online
+    elif online_known:
+        cpuset_intersect(allowed, &online)
+        if allowed.used_words == 0:
+            # A cpuset whose CPUs have all gone offline: the kernel lets its tasks run on the others.
+            allowed[0] = online
+    count = cpuset_count(allowed)
+    if count == 0:
+        cpuset_clear(allowed)
+        cpuset_add(allowed, 0)
+        count = 1
+    if by_quota:
+        quota = quota_in_cpus(groups, scope.of[CPU], scratch)
+        if quota < <uint64_t>count:
+            count = <int>quota
+    return count
+
+
+cdef bint find_cpuset(Groups *groups, Group *group, CpuSet *cpus, Text *scratch) noexcept nogil:
+    """The nearest cgroup that says which CPUs it has. v1's cpuset.cpus is for kernels before 3.17, without effective_cpus."""
+    while group != NULL:
+        if group_read(groups, group, CPUSET_EFFECTIVE, scratch) > 0:
+            if cpuset_parse(cpus, scratch.data, scratch.length) and cpus.used_words > 0:
+                return True
+        elif group_version(groups, group) == 1 and group_read(groups, group, CPUSET_CPUS, scratch) > 0:
+            if cpuset_parse(cpus, scratch.data, scratch.length) and cpus.used_words > 0:
+                return True
+        group = group.parent
+    return False
+
+
+cdef uint64_t quota_in_cpus(Groups *groups, Group *group, Text *scratch) noexcept nogil:
+    """The smallest quota / period from here up, rounded up to whole CPUs, at least 1; 2^64-1 where there is none."""
+    cdef uint64_t smallest = <uint64_t>-1
+    cdef uint64_t quota
+    cdef uint64_t period
+    cdef uint64_t whole
+    cdef Span rest
+    # The root of a hierarchy has no quota.
+    while group != NULL and group.parent != NULL:
+        if group_read(groups, group, CPU_QUOTA, scratch) > 0:
+            # "max 100000" and "-1" do not begin with a digit: no quota here.
+            rest = span(scratch.data, scratch.length)
+            if scan_u64(&rest, &quota):
+                if group_version(groups, group) == 1:
+                    rest = span(NULL, 0)
+                    if group_read(groups, group, CPU_PERIOD, scratch) > 0:
+                        rest = span(scratch.data, scratch.length)
+                if scan_u64(&rest, &period) and period > 0:
+                    whole = quota // period + (1 if quota % period else 0)
+                    if whole < 1:
+                        whole = 1
+                    if whole < smallest:
+                        smallest = whole
+        group = group.parent
+    return smallest

@@ -1,0 +1,539 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The hot path as Python sees it: a caller's pid and a path in, bytes out.
+
+The way through is one: container_of -> snapshot_take -> render. What cannot be scoped is the host's own file, and is counted.
+"""
+
+import errno as errnos
+import os
+
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from procview._fast.cgroup cimport (
+    CONTROLLERS,
+    CPU,
+    CPUACCT,
+    CPUSET,
+    HUGETLB,
+    IO,
+    MEMORY,
+    PIDS,
+    Groups,
+    Layout,
+    groups_free,
+    groups_init,
+    layout_free,
+    layout_read,
+)
+from procview._fast.container cimport (
+    OUT_OF_MEMORY,
+    PLACED,
+    UNKNOWN_CALLER,
+    UNKNOWN_INIT,
+    UNREADABLE_CALLER,
+    Container,
+    Containers,
+    container_is_known,
+    container_of,
+    container_put,
+    containers_free,
+    containers_init,
+)
+from procview._fast.cpuinfo cimport render_cpuinfo
+from procview._fast.cpuinfo_host cimport CpuinfoCache, cpuinfo_cache_free, cpuinfo_cache_init
+from procview._fast.cputree cimport render_offline, render_online
+from procview._fast.disks cimport devices_are_fresh
+from procview._fast.diskstats cimport render_diskstats
+from procview._fast.host cimport Host, cpuset_next, host_free, host_init
+from procview._fast.kept cimport Keeper, keeper_free, keeper_init, read_path
+from procview._fast.load cimport load_is_watched, sample_all
+from procview._fast.loadavg cimport render_loadavg
+from procview._fast.meminfo cimport render_meminfo
+from procview._fast.partitions cimport render_partitions
+from procview._fast.posix cimport (
+    pthread_mutex_destroy,
+    pthread_mutex_init,
+    pthread_mutex_lock,
+    pthread_mutex_t,
+    pthread_mutex_unlock,
+)
+from procview._fast.pressure cimport render_pressure
+from procview._fast.snapshot cimport (
+    FAILED,
+    HOST_FILE,
+    NEED_CPUINFO,
+    NEED_CPUS,
+    NEED_CPUTIME,
+    NEED_DISK_COUNTS,
+    NEED_DISKS,
+    NEED_LOAD,
+    NEED_MEMORY,
+    NEED_PRESSURE,
+    NEED_SWAP,
+    NEED_TASKS,
+    NEED_UPTIME,
+    NO_SUCH_FILE,
+    SCOPED,
+    Settings,
+    Snapshot,
+    snapshot_free,
+    snapshot_init,
+    snapshot_take,
+)
+from procview._fast.stat cimport render_stat
+from procview._fast.swaps cimport render_swaps
+from procview._fast.text cimport Text, text_clear, text_free, text_init
+from procview._fast.uptime cimport render_uptime
+
+from procview._fast.cpudirs import CPU_DIRECTORY, CpuTree
+
+
+ctypedef void (*Render)(const Snapshot *snapshot, Text *out) noexcept nogil
+
+cdef enum:
+    HOST_FILE_BYTES = 64 << 20   # more than any of the files below has on the largest host
+    MOST_IDLE_SNAPSHOTS = 16     # kept with their buffers; one is in use for each render under way
+
+cdef struct ViewSpec:
+    const char *host_path   # below proc or sys
+    bint of_sys
+    int needs
+    int which
+    Render render
+
+cdef enum:
+    VIEWS = 16
+
+cdef ViewSpec specs[VIEWS]
+cdef int spec_count = 0
+_index = {}
+
+
+cdef void register(str path, int needs, int which, Render render):
+    """An explicit table, in listing order; nothing registers itself."""
+    global spec_count
+    root, _, rest = path.partition("/")
+    encoded = rest.encode()
+    _keep_alive.append(encoded)
+    specs[spec_count].host_path = encoded
+    specs[spec_count].of_sys = root == "sys"
+    specs[spec_count].needs = needs
+    specs[spec_count].which = which
+    specs[spec_count].render = render
+    _index[path] = spec_count
+    spec_count += 1
+
+
+_keep_alive = []
+register("proc/cpuinfo", NEED_CPUS | NEED_CPUINFO, 0, render_cpuinfo)
+register("proc/diskstats", NEED_DISKS | NEED_DISK_COUNTS, 0, render_diskstats)
+register("proc/loadavg", NEED_LOAD, 0, render_loadavg)
+register("proc/meminfo", NEED_MEMORY | NEED_SWAP, 0, render_meminfo)
+register("proc/partitions", NEED_DISKS, 0, render_partitions)
+register("proc/pressure/cpu", NEED_PRESSURE, 0, render_pressure)
+register("proc/pressure/io", NEED_PRESSURE, 2, render_pressure)
+register("proc/pressure/memory", NEED_PRESSURE, 1, render_pressure)
+register("proc/stat", NEED_CPUS | NEED_CPUTIME | NEED_TASKS, 0, render_stat)
+register("proc/swaps", NEED_SWAP, 0, render_swaps)
+register("proc/uptime", NEED_UPTIME | NEED_CPUS | NEED_CPUTIME, 0, render_uptime)
+register(f"{CPU_DIRECTORY}/offline", 0, 0, render_offline)
+register(f"{CPU_DIRECTORY}/online", NEED_CPUS, 0, render_online)
+register(f"{CPU_DIRECTORY}/possible", NEED_CPUS, 0, render_online)
+register(f"{CPU_DIRECTORY}/present", NEED_CPUS, 0, render_online)
+
+PROC_VIEWS = tuple(path.removeprefix("proc/") for path in _index if path.startswith("proc/"))
+
+cdef enum:
+    # Reasons for the host's file, beside the Placements
+    REASON_UNSCOPABLE = 8
+    REASONS = 9
+
+cdef tuple REASON_NAMES = (
+    None, "unknown-caller", "unreadable-caller", "unknown-init", "out-of-memory", None, None, None, "unscopable"
+)
+cdef tuple CONTROLLER_NAMES = ("memory", "cpu", "cpuacct", "cpuset", "io", "pids", "hugetlb")
+
+
+@cython.final
+cdef class Engine:
+    cdef Keeper _keeper
+    cdef Host _host
+    cdef Layout _layout
+    cdef Groups _groups
+    cdef Containers _containers
+    cdef CpuinfoCache _cpuinfo
+    cdef Settings _settings
+    cdef pthread_mutex_t _lock          # of the settings, the idle snapshots and the counts
+    cdef Snapshot *_idle[MOST_IDLE_SNAPSHOTS]
+    cdef int _idle_count
+    cdef uint64_t _reads
+    cdef uint64_t _fallbacks[REASONS]
+    cdef unsigned int _absent
+    cdef bint _ready
+    cdef bint _closed
+    cdef object _tree
+    cdef object _sys
+
+    def __init__(self, *, str proc="/proc", str sys="/sys", str cgroup="/sys/fs/cgroup", boottime_ns=None, max_descriptors=None):
+        cdef int64_t frozen = -1 if boottime_ns is None else boottime_ns
+        cdef int proc_fd
+        cdef int sys_fd
+        cdef int result
+        if self._ready:
+            raise RuntimeError("an engine is initialised once")
+        if max_descriptors is None:
+            import resource
+            max_descriptors = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4, 1 << 20)
+        root = os.fsencode(cgroup.rstrip("/"))
+        proc_fd = os.open(proc, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            sys_fd = os.open(sys, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            os.close(proc_fd)
+            raise
+        keeper_init(&self._keeper, max_descriptors)
+        pthread_mutex_init(&self._lock, NULL)
+        result = host_init(&self._host, &self._keeper, proc_fd, sys_fd, frozen)
+        if result < 0:
+            host_free(&self._host)
+            raise OSError(-result, "no self/ns/pid: not a proc file system", proc)
+        result = layout_read(&self._layout, &self._host, root)
+        if result < 0:
+            host_free(&self._host)
+            raise OSError(-result, os.strerror(-result), f"{proc}/self/mountinfo")
+        if groups_init(&self._groups, &self._layout, &self._keeper) < 0:
+            raise MemoryError
+        if containers_init(&self._containers, &self._host, &self._groups) < 0:
+            raise MemoryError
+        cpuinfo_cache_init(&self._cpuinfo)
+        self._ready = True
+        self._sys = sys
+        self._tree = CpuTree(sys)
+        self.configure()
+
+    def __dealloc__(self):
+        cdef int i
+        if not self._ready:
+            return
+        for i in range(self._idle_count):
+            snapshot_free(self._idle[i])
+            free(self._idle[i])
+        containers_free(&self._containers)
+        groups_free(&self._groups)
+        cpuinfo_cache_free(&self._cpuinfo)
+        layout_free(&self._layout)
+        host_free(&self._host)
+        keeper_free(&self._keeper)
+        pthread_mutex_destroy(&self._lock)
+
+    def configure(
+        self, *, str cpus="quota", str topology="container", bint swap=True, str devices="container", str uptime="container",
+        bint loadavg=True
+    ):
+        cdef Settings settings
+        memset(&settings, 0, sizeof(settings))
+        settings.cpus_by_quota = _choose("cpus", cpus, "quota", "cpuset")
+        settings.topology_of_host = _choose("topology", topology, "host", "container")
+        settings.swap = swap
+        settings.devices_of_host = _choose("devices", devices, "host", "container")
+        settings.uptime_of_host = _choose("uptime", uptime, "host", "container")
+        settings.loadavg = loadavg
+        pthread_mutex_lock(&self._lock)
+        self._settings = settings
+        pthread_mutex_unlock(&self._lock)
+
+    def close(self):
+        self._closed = True
+
+    cdef int _check(self) except -1:
+        if self._closed:
+            raise ValueError("the engine is closed")
+        return 0
+
+    # --- files -------------------------------------------------------------------------------------------------
+
+    def open(self, int pid, str path):
+        cdef View view
+        self._check()
+        index = _index.get(path)
+        if index is None and path not in _DIRECTORIES and not path.startswith(_CPU_PREFIX):
+            raise FileNotFoundError(errnos.ENOENT, os.strerror(errnos.ENOENT), path)
+        if index is None and path in _DIRECTORIES:
+            raise IsADirectoryError(errnos.EISDIR, os.strerror(errnos.EISDIR), path)
+        view = View.__new__(View)
+        view._engine = self
+        view._path = path
+        view._spec = -1 if index is None else index
+        self._place(pid, view)
+        if index is None:
+            if self._tree.kind(view._cpus(), path) == "dir":
+                raise IsADirectoryError(errnos.EISDIR, os.strerror(errnos.EISDIR), path)
+        elif specs[view._spec].needs & NEED_PRESSURE:
+            view.render()   # says whether this caller has such a file
+        return view
+
+    cdef void _place(self, int pid, View view):
+        cdef Text scratch
+        cdef Text other
+        cdef int placement
+        with nogil:
+            text_init(&scratch)
+            text_init(&other)
+            placement = container_of(&self._containers, pid, &view._container, &scratch, &other)
+            text_free(&scratch)
+            text_free(&other)
+        if placement != PLACED:
+            view._reason = placement
+            pthread_mutex_lock(&self._lock)
+            self._fallbacks[placement] += 1
+            pthread_mutex_unlock(&self._lock)
+
+    def open_blocks(self, int pid):
+        cdef bint known
+        self._check()
+        with nogil:
+            known = container_is_known(&self._containers, pid)
+        return not known
+
+    def cpus(self, int pid):
+        cdef View view = View.__new__(View)
+        self._check()
+        view._engine = self
+        view._path = f"{CPU_DIRECTORY}/online"
+        view._spec = _index[view._path]
+        self._place(pid, view)
+        return view._cpus()
+
+    def kind(self, int pid, str path):
+        if path in _DIRECTORIES:
+            return "dir"
+        if path in _index:
+            if path.startswith("proc/pressure/"):
+                self.open(pid, path)
+            return "file"
+        if path.startswith(_CPU_PREFIX):
+            return self._tree.kind(self.cpus(pid), path)
+        raise FileNotFoundError(errnos.ENOENT, os.strerror(errnos.ENOENT), path)
+
+    def listdir(self, int pid, str path):
+        if path == CPU_DIRECTORY or (path not in _DIRECTORIES and path.startswith(_CPU_PREFIX)):
+            return self._tree.listdir(self.cpus(pid), path)
+        if path not in _DIRECTORIES:
+            self.kind(pid, path)
+            raise NotADirectoryError(errnos.ENOTDIR, os.strerror(errnos.ENOTDIR), path)
+        names = _DIRECTORIES[path]
+        if path == "proc/pressure":
+            return [name for name in names if self._has(pid, f"{path}/{name}")]
+        return list(names)
+
+    def _has(self, pid, path):
+        try:
+            self.kind(pid, path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    # --- the rest ----------------------------------------------------------------------------------------------
+
+    def sample(self):
+        cdef int watched
+        self._check()
+        with nogil:
+            watched = sample_all(&self._containers)
+        if watched < 0:
+            raise MemoryError
+        return watched
+
+    def counters(self):
+        cdef int i
+        counts = {"reads": self._reads}
+        for i in range(REASONS):
+            if REASON_NAMES[i] is not None:
+                counts["fallback_" + REASON_NAMES[i].replace("-", "_")] = self._fallbacks[i]
+        counts["containers"] = self._containers.count
+        counts["cgroups"] = self._groups.count
+        counts["descriptors"] = self._keeper.open_count
+        return counts
+
+    def absent_controllers(self):
+        return [name for i, name in enumerate(CONTROLLER_NAMES) if self._absent & (1 << i)]
+
+    cdef Snapshot *_take_idle(self) noexcept nogil:
+        cdef Snapshot *snapshot = NULL
+        pthread_mutex_lock(&self._lock)
+        if self._idle_count > 0:
+            self._idle_count -= 1
+            snapshot = self._idle[self._idle_count]
+        pthread_mutex_unlock(&self._lock)
+        if snapshot == NULL:
+            snapshot = <Snapshot *>calloc(1, sizeof(Snapshot))
+            if snapshot != NULL:
+                snapshot_init(snapshot)
+        return snapshot
+
+    cdef void _give_back(self, Snapshot *snapshot) noexcept nogil:
+        pthread_mutex_lock(&self._lock)
+        self._absent |= snapshot.absent
+        if self._idle_count < MOST_IDLE_SNAPSHOTS:
+            self._idle[self._idle_count] = snapshot
+            self._idle_count += 1
+            snapshot = NULL
+        pthread_mutex_unlock(&self._lock)
+        if snapshot != NULL:
+            snapshot_free(snapshot)
+            free(snapshot)
+
+    cdef int _render(self, const ViewSpec *spec, Container *container, Text *out) noexcept nogil:
+        """The container's text. Returns a Verdict; with any but SCOPED there is none."""
+        cdef Snapshot *snapshot = self._take_idle()
+        cdef Settings settings
+        cdef int verdict
+        if snapshot == NULL:
+            return FAILED
+        pthread_mutex_lock(&self._lock)
+        settings = self._settings
+        self._reads += 1
+        pthread_mutex_unlock(&self._lock)
+        verdict = snapshot_take(
+            snapshot, spec.needs, spec.which, &settings, &self._containers, &self._cpuinfo, container
+        )
+        if verdict == SCOPED:
+            spec.render(snapshot, out)
+            if out.broken:
+                verdict = FAILED
+        self._give_back(snapshot)
+        return verdict
+
+    cdef list _visible_cpus(self, Container *container):
+        """The host's CPUs behind 0..N-1; all that are online where there is no container."""
+        cdef Snapshot *snapshot
+        cdef Settings settings
+        cdef int cpu = -1
+        cdef int i
+        if container == NULL:
+            return None
+        snapshot = self._take_idle()
+        if snapshot == NULL:
+            raise MemoryError
+        pthread_mutex_lock(&self._lock)
+        settings = self._settings
+        pthread_mutex_unlock(&self._lock)
+        with nogil:
+            snapshot_take(snapshot, NEED_CPUS, 0, &settings, &self._containers, &self._cpuinfo, container)
+        cpus = []
+        for i in range(snapshot.cpus):
+            cpu = cpuset_next(&snapshot.allowed, cpu)
+            cpus.append(cpu)
+        self._give_back(snapshot)
+        return cpus
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class View:
+    cdef Engine _engine
+    cdef str _path
+    cdef int _spec              # -1: a file of one CPU
+    cdef Container *_container  # NULL: the host's file
+    cdef int _reason
+
+    def __dealloc__(self):
+        if self._container != NULL:
+            container_put(&self._engine._containers, self._container)
+
+    @property
+    def path(self):
+        return self._path
+
+    @property
+    def fallback(self):
+        return REASON_NAMES[self._reason]
+
+    @property
+    def blocking(self):
+        cdef const ViewSpec *spec
+        if self._spec < 0 or self._container == NULL:
+            return False
+        spec = &specs[self._spec]
+        if spec.needs & NEED_DISKS:
+            if self._engine._settings.devices_of_host:
+                return False
+            return not devices_are_fresh(&self._engine._host, self._container)
+        if spec.needs & NEED_LOAD:
+            return not load_is_watched(self._container)
+        return False
+
+    cdef list _cpus(self):
+        cpus = self._engine._visible_cpus(self._container)
+        return self._engine._tree.online() if cpus is None else cpus
+
+    def render(self):
+        cdef Text out
+        cdef int verdict = HOST_FILE
+        cdef ssize_t got
+        cdef const ViewSpec *spec
+        self._engine._check()
+        if self._spec < 0:
+            if self._container == NULL:
+                return self._engine._tree.host_text(self._path)
+            return self._engine._tree.render(
+                self._cpus(), self._path, topology_of_host=self._engine._settings.topology_of_host
+            )
+        spec = &specs[self._spec]
+        with nogil:
+            text_init(&out)
+            if self._container != NULL:
+                verdict = self._engine._render(spec, self._container, &out)
+            got = <ssize_t>out.length
+            if verdict == HOST_FILE or verdict == FAILED:
+                got = read_path(
+                    self._engine._host.sys_fd if spec.of_sys else self._engine._host.proc_fd,
+                    spec.host_path, &out, HOST_FILE_BYTES
+                )
+        try:
+            if verdict == FAILED:
+                self._reason = REASON_UNSCOPABLE
+                pthread_mutex_lock(&self._engine._lock)
+                self._engine._fallbacks[REASON_UNSCOPABLE] += 1
+                pthread_mutex_unlock(&self._engine._lock)
+            elif self._container != NULL:
+                self._reason = PLACED
+            if verdict == NO_SUCH_FILE:
+                raise FileNotFoundError(errnos.ENOENT, os.strerror(errnos.ENOENT), self._path)
+            if got < 0:
+                raise OSError(-got, os.strerror(-got), self._path)
+            return PyBytes_FromStringAndSize(out.data, got)
+        finally:
+            text_free(&out)
+
+
+_CPU_PREFIX = CPU_DIRECTORY + "/"
+
+
+def _directories():
+    """Each directory that is the same for every caller, with its names; the CPU tree lists its own."""
+    found = {"": ["proc", "sys"], "proc": [], CPU_DIRECTORY: []}
+    for path in _index:
+        parent, _, name = path.rpartition("/")
+        while parent:
+            names = found.setdefault(parent, [])
+            if name not in names:
+                names.append(name)
+            parent, _, name = parent.rpartition("/")
+    return found
+
+
+_DIRECTORIES = _directories()
+
+
+cdef bint _choose(str setting, str word, str yes, str no) except *:
+    if word == yes:
+        return True
+    if word == no:
+        return False
+    raise ValueError(f"{setting}: {word!r} is neither {yes!r} nor {no!r}")

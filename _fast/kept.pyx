@@ -1,0 +1,222 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Kernel files kept open and read again with pread.
+
+Opening and closing a cgroup file costs several times what reading it costs. A `Kept` is one such file; a `Keeper` bounds how many
+are open at once and closes the least recently used. A file that says ENODEV (its cgroup was removed) or ESRCH (its process is gone) is
+closed and, once, opened anew by its path: something of the same name may be there now.
+
+A kept descriptor pins a kernfs node or a struct pid, never a mount namespace: keep nothing below /proc/<pid> here that would.
+"""
+
+from procview._fast.posix cimport (
+    EINTR,
+    EMFILE,
+    ENFILE,
+    ENODEV,
+    ENOMEM,
+    ESRCH,
+    O_CLOEXEC,
+    O_NOFOLLOW,
+    O_NONBLOCK,
+    O_RDONLY,
+    close,
+    errno,
+    openat,
+    pread,
+    pthread_mutex_destroy,
+    pthread_mutex_init,
+    pthread_mutex_lock,
+    pthread_mutex_unlock,
+    read,
+)
+from procview._fast.text cimport text_clear, text_reserve
+
+
+cdef void keeper_init(Keeper *keeper, int most_open) noexcept nogil:
+    pthread_mutex_init(&keeper.lock, NULL)
+    keeper.newest = NULL
+    keeper.oldest = NULL
+    keeper.open_count = 0
+    keeper.most_open = most_open if most_open > 8 else 8
+
+
+cdef void keeper_free(Keeper *keeper) noexcept nogil:
+    """Close what is still open. Nobody may be reading."""
+    while keeper.newest != NULL:
+        shut(keeper, keeper.newest)
+    pthread_mutex_destroy(&keeper.lock)
+
+
+cdef void kept_init(Kept *kept) noexcept nogil:
+    kept.fd = -1
+    kept.readers = 0
+    kept.newer = NULL
+    kept.older = NULL
+
+
+# --- below, down to the next such line: the keeper's lock is held --------------------------------------------------
+
+cdef void link_newest(Keeper *keeper, Kept *kept) noexcept nogil:
+    kept.newer = NULL
+    kept.older = keeper.newest
+    if keeper.newest != NULL:
+        keeper.newest.newer = kept
+    keeper.newest = kept
+    if keeper.oldest == NULL:
+        keeper.oldest = kept
+
+
+cdef void unlink_kept(Keeper *keeper, Kept *kept) noexcept nogil:
+    if kept.newer != NULL:
+        kept.newer.older = kept.older
+    else:
+        keeper.newest = kept.older
+    if kept.older != NULL:
+        kept.older.newer = kept.newer
+    else:
+        keeper.oldest = kept.newer
+    kept.newer = NULL
+    kept.older = NULL
+
+
+cdef void shut(Keeper *keeper, Kept *kept) noexcept nogil:
+    unlink_kept(keeper, kept)
+    close(kept.fd)
+    kept.fd = -1
+    keeper.open_count -= 1
+
+
+cdef void shut_oldest(Keeper *keeper, int down_to) noexcept nogil:
+    cdef Kept *candidate = keeper.oldest
+    cdef Kept *following
+    while candidate != NULL and keeper.open_count > down_to:
+        following = candidate.newer
+        if candidate.readers == 0:
+            shut(keeper, candidate)
+        candidate = following
+
+# --- the keeper's lock is not held ---------------------------------------------------------------------------------
+
+
+cdef int open_file(Keeper *keeper, int directory, const char *path) noexcept nogil:
+    """A new descriptor or a negative errno. Out of descriptors: a quarter of the kept ones make room, once."""
+    # O_NONBLOCK and O_NOFOLLOW mean nothing to kernel files; a recorded tree could hold a fifo or a link.
+    cdef int fd = openat(directory, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+    if fd >= 0:
+        return fd
+    if errno == EMFILE or errno == ENFILE:
+        pthread_mutex_lock(&keeper.lock)
+        shut_oldest(keeper, keeper.open_count - keeper.open_count // 4 - 1)
+        pthread_mutex_unlock(&keeper.lock)
+        fd = openat(directory, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+        if fd >= 0:
+            return fd
+    return -errno
+
+
+cdef ssize_t read_from_start(int fd, Text *into, int how) noexcept nogil:
+    """All of the file into ``into``; its length or a negative errno."""
+    cdef ssize_t got
+    cdef size_t room
+    text_clear(into)
+    while True:
+        if not text_reserve(into, 4095):
+            return -ENOMEM
+        room = into.capacity - into.length - 1
+        got = pread(fd, into.data + into.length, room, <long>into.length)
+        if got < 0:
+            if errno == EINTR:
+                continue
+            return -errno
+        into.length += <size_t>got
+        if got == 0 or (how == READ_ONCE and <size_t>got < room):
+            into.data[into.length] = 0
+            return <ssize_t>into.length
+
+
+cdef ssize_t kept_read(
+    Keeper *keeper, Kept *kept, int directory, const char *path, Text *into, int how, bint *reopened
+) noexcept nogil:
+    """Read ``path`` below ``directory`` from its start, through the kept descriptor if there is one.
+
+    Returns the length in bytes or a negative errno. ``reopened`` (may be NULL) is set where the path was looked up anew: what it
+    names may then be another object than before.
+    """
+    cdef ssize_t got = 0
+    cdef int fd
+    cdef int attempt
+    for attempt in range(2):
+        pthread_mutex_lock(&keeper.lock)
+        fd = kept.fd
+        if fd >= 0:
+            kept.readers += 1
+            if keeper.newest != kept:
+                unlink_kept(keeper, kept)
+                link_newest(keeper, kept)
+            pthread_mutex_unlock(&keeper.lock)
+        else:
+            pthread_mutex_unlock(&keeper.lock)
+            fd = open_file(keeper, directory, path)
+            if reopened != NULL:
+                reopened[0] = True
+            if fd < 0:
+                text_clear(into)
+                return fd
+            pthread_mutex_lock(&keeper.lock)
+            if kept.fd >= 0:  # another thread was faster
+                close(fd)
+                fd = kept.fd
+            else:
+                kept.fd = fd
+                keeper.open_count += 1
+                link_newest(keeper, kept)
+            kept.readers += 1
+            shut_oldest(keeper, keeper.most_open)
+            pthread_mutex_unlock(&keeper.lock)
+        got = read_from_start(fd, into, how)
+        pthread_mutex_lock(&keeper.lock)
+        kept.readers -= 1
+        if got == -ENODEV or got == -ESRCH:
+            if kept.readers == 0 and kept.fd == fd:
+                shut(keeper, kept)
+            pthread_mutex_unlock(&keeper.lock)
+            continue
+        pthread_mutex_unlock(&keeper.lock)
+        return got
+    return got
+
+
+cdef void kept_drop(Keeper *keeper, Kept *kept) noexcept nogil:
+    """Close it. The owner says nobody reads it any more."""
+    pthread_mutex_lock(&keeper.lock)
+    if kept.fd >= 0:
+        shut(keeper, kept)
+    pthread_mutex_unlock(&keeper.lock)
+
+
+cdef ssize_t read_path(int directory, const char *path, Text *into, size_t most) noexcept nogil:
+    """Open, read to the end (at most ``most`` bytes, then as if it ended there), close. The length or a negative errno."""
+    cdef int fd = openat(directory, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    cdef ssize_t got
+    text_clear(into)
+    if fd < 0:
+        return -errno
+    while into.length < most:
+        if not text_reserve(into, 4095):
+            close(fd)
+            return -ENOMEM
+        got = read(fd, into.data + into.length, into.capacity - into.length - 1)
+        if got < 0:
+            if errno == EINTR:
+                continue
+            got = -errno
+            close(fd)
+            return got
+        if got == 0:
+            break
+        into.length += <size_t>got
+    close(fd)
+    if not text_reserve(into, 0):
+        return -ENOMEM
+    into.data[into.length] = 0
+    return <ssize_t>into.length

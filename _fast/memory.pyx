@@ -1,0 +1,337 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""A container's memory, swap and huge pages, from its cgroup and all above it.
+
+Sources: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst, hugetlb.rst of the kernel. All in bytes unless a name says kb.
+"""
+
+from libc.stdint cimport uint64_t
+from libc.string cimport memcmp, memset, strlen
+
+from procview._fast.cgroup cimport (
+    HUGETLB,
+    HUGETLB_FILES,
+    KMEM_USAGE,
+    MEMORY,
+    MEMORY_LIMIT,
+    MEMORY_STAT,
+    MEMORY_USAGE,
+    SWAP_LIMIT,
+    SWAP_USAGE,
+    SWAPPINESS,
+    Group,
+    group_number,
+    group_read,
+    group_version,
+)
+from procview._fast.kept cimport READ_ONCE, kept_read
+from procview._fast.scan cimport Span, UNLIMITED, next_line, scan_u64, scan_word, span, span_length, span_starts
+from procview._fast.snapshot cimport (
+    FAILED,
+    HOST_FILE,
+    SCOPED,
+    STAT_ACTIVE_ANON,
+    STAT_ACTIVE_FILE,
+    STAT_ANON,
+    STAT_ANON_THP,
+    STAT_FILE,
+    STAT_FILE_DIRTY,
+    STAT_FILE_MAPPED,
+    STAT_FILE_THP,
+    STAT_FILE_WRITEBACK,
+    STAT_INACTIVE_ANON,
+    STAT_INACTIVE_FILE,
+    STAT_KERNEL_STACK,
+    STAT_KEYS,
+    STAT_PAGETABLES,
+    STAT_PERCPU,
+    STAT_SEC_PAGETABLES,
+    STAT_SHMEM,
+    STAT_SHMEM_THP,
+    STAT_SLAB,
+    STAT_SLAB_RECLAIMABLE,
+    STAT_SLAB_UNRECLAIMABLE,
+    STAT_SWAPCACHED,
+    STAT_UNEVICTABLE,
+    STAT_VMALLOC,
+    STAT_ZSWAP,
+    STAT_ZSWAPPED,
+    HugePages,
+    Memory,
+)
+from procview._fast.text cimport Text
+
+
+cdef struct Key:
+    const char *name
+    size_t length
+
+cdef Key v1_keys[STAT_KEYS]
+cdef Key v2_keys[STAT_KEYS]
+
+
+cdef void name_key(int which, const char *v1, const char *v2) noexcept:
+    v1_keys[which].name = v1
+    v1_keys[which].length = strlen(v1)
+    v2_keys[which].name = v2
+    v2_keys[which].length = strlen(v2)
+
+
+# "" where a version does not count it: stays 0, as the contract says.
+name_key(STAT_ANON, b"total_rss", b"anon")
+name_key(STAT_FILE, b"total_cache", b"file")
+name_key(STAT_KERNEL_STACK, b"", b"kernel_stack")
+name_key(STAT_PAGETABLES, b"", b"pagetables")
+name_key(STAT_SEC_PAGETABLES, b"", b"sec_pagetables")
+name_key(STAT_PERCPU, b"", b"percpu")
+name_key(STAT_VMALLOC, b"", b"vmalloc")
+name_key(STAT_SHMEM, b"total_shmem", b"shmem")
+name_key(STAT_ZSWAP, b"", b"zswap")
+name_key(STAT_ZSWAPPED, b"", b"zswapped")
+name_key(STAT_FILE_MAPPED, b"total_mapped_file", b"file_mapped")
+name_key(STAT_FILE_DIRTY, b"total_dirty", b"file_dirty")
+name_key(STAT_FILE_WRITEBACK, b"total_writeback", b"file_writeback")
+name_key(STAT_SWAPCACHED, b"total_swapcached", b"swapcached")
+name_key(STAT_ANON_THP, b"total_rss_huge", b"anon_thp")
+name_key(STAT_FILE_THP, b"", b"file_thp")
+name_key(STAT_SHMEM_THP, b"", b"shmem_thp")
+name_key(STAT_INACTIVE_ANON, b"total_inactive_anon", b"inactive_anon")
+name_key(STAT_ACTIVE_ANON, b"total_active_anon", b"active_anon")
+name_key(STAT_INACTIVE_FILE, b"total_inactive_file", b"inactive_file")
+name_key(STAT_ACTIVE_FILE, b"total_active_file", b"active_file")
+name_key(STAT_UNEVICTABLE, b"total_unevictable", b"unevictable")
+name_key(STAT_SLAB_RECLAIMABLE, b"", b"slab_reclaimable")
+name_key(STAT_SLAB_UNRECLAIMABLE, b"", b"slab_unreclaimable")
+name_key(STAT_SLAB, b"", b"slab")
+
+
+cdef int read_memory(Snapshot *snapshot, Host *host, Groups *groups, const Scope *scope, bint swap_only) noexcept nogil:
+    """Fill ``snapshot.memory`` and ``host_meminfo``. Returns a Verdict."""
+    cdef Memory *memory = &snapshot.memory
+    cdef Group *group = scope.of[MEMORY]
+    cdef uint64_t host_total
+    cdef uint64_t host_swap
+    memset(memory, 0, sizeof(Memory))
+    if group != NULL and group.parent == NULL:
+        return HOST_FILE
+    if kept_read(
+        host.keeper, &host.meminfo, host.proc_fd, b"meminfo", &snapshot.host_meminfo, READ_ONCE, NULL
+    ) <= 0 or not find_totals(snapshot, &host_total, &host_swap):
+        return FAILED
+    if snapshot.settings.swap and group != NULL and host_swap > 0:
+        read_swap(memory, groups, group, host_swap, &snapshot.scratch)
+    if swap_only:
+        return SCOPED
+    memory.total_bytes = host_total
+    if group != NULL:
+        read_limits(memory, groups, group, host_total, &snapshot.scratch)
+        read_stat(memory, groups, group, &snapshot.scratch)
+    if not memory.has_usage:
+        snapshot.absent |= 1 << MEMORY
+    memory.overcommit_percent = read_overcommit(host, &snapshot.scratch)
+    if host.huge_page_sizes > 0 and scope.of[HUGETLB] != NULL and scope.of[HUGETLB].parent != NULL:
+        read_huge_pages(snapshot, host, groups, scope.of[HUGETLB])
+    return SCOPED
+
+
+cdef bint find_totals(const Snapshot *snapshot, uint64_t *memory_bytes, uint64_t *swap_bytes) noexcept nogil:
+    cdef Span rest = span(snapshot.host_meminfo.data, snapshot.host_meminfo.length)
+    cdef Span line
+    cdef bint found = False
+    swap_bytes[0] = 0
+    while next_line(&rest, &line):
+        if span_starts(line, b"MemTotal:", 9):
+            line.at += 9
+            found = scan_u64(&line, memory_bytes)
+            memory_bytes[0] <<= 10
+        elif span_starts(line, b"SwapTotal:", 10):
+            line.at += 10
+            scan_u64(&line, swap_bytes)
+            swap_bytes[0] <<= 10
+            break
+    return found
+
+
+cdef uint64_t less(uint64_t from_bytes, uint64_t bytes) noexcept nogil:
+    """The difference, never below zero."""
+    return from_bytes - bytes if from_bytes > bytes else 0
+
+
+cdef void read_limits(
+    Memory *memory, Groups *groups, Group *group, uint64_t host_total, Text *scratch
+) noexcept nogil:
+    """MemTotal: the smallest limit from here up. MemFree: what is left under the tightest of the limits, of use by anybody below it."""
+    cdef Group *level = group
+    cdef uint64_t limit
+    cdef uint64_t usage
+    cdef uint64_t own_usage
+    cdef bint has_own_usage = group_number(groups, group, MEMORY_USAGE, &own_usage, scratch) == 0
+    cdef bint limited = False
+    while level != NULL and level.parent != NULL:
+        if group_number(groups, level, MEMORY_LIMIT, &limit, scratch) == 0 and limit < host_total:
+            if limit < memory.total_bytes:
+                memory.total_bytes = limit
+            if level == group:
+                usage = own_usage
+                if not has_own_usage:
+                    usage = 0
+            elif group_number(groups, level, MEMORY_USAGE, &usage, scratch) != 0:
+                usage = 0
+            if not limited or less(limit, usage) < memory.free_bytes:
+                memory.free_bytes = less(limit, usage)
+            limited = True
+        level = level.parent
+    memory.has_free = limited or has_own_usage
+    if not limited and has_own_usage:
+        memory.free_bytes = less(memory.total_bytes, own_usage)
+    if memory.free_bytes > memory.total_bytes:
+        memory.free_bytes = memory.total_bytes
+
+
+cdef void read_stat(Memory *memory, Groups *groups, Group *group, Text *scratch) noexcept nogil:
+    cdef bint v1 = group_version(groups, group) == 1
+    cdef const Key *keys = &v1_keys[0]
+    cdef Span rest
+    cdef Span line
+    cdef Span word
+    cdef uint64_t value
+    cdef size_t length
+    cdef int cursor = 0
+    cdef int i
+    cdef int which
+    if not v1:
+        keys = &v2_keys[0]
+    if group_read(groups, group, MEMORY_STAT, scratch) <= 0:
+        return
+    rest = span(scratch.data, scratch.length)
+    while next_line(&rest, &line):
+        if not scan_word(&line, &word):
+            continue
+        length = span_length(word)
+        # The kernel's order is nearly that of the table: look from where the last one was found.
+        for i in range(STAT_KEYS):
+            which = cursor + i
+            if which >= STAT_KEYS:
+                which -= STAT_KEYS
+            if keys[which].length == length and memcmp(keys[which].name, word.at, length) == 0:
+                if scan_u64(&line, &value):
+                    memory.stat[which] = value
+                    memory.has_usage = True
+                cursor = which + 1
+                break
+    if v1 and group_number(groups, group, KMEM_USAGE, &value, scratch) == 0:
+        memory.stat[STAT_SLAB] = value
+        memory.stat[STAT_SLAB_UNRECLAIMABLE] = value
+
+
+cdef void read_swap(Memory *memory, Groups *groups, Group *group, uint64_t host_swap, Text *scratch) noexcept nogil:
+    """v2 limits swap; v1 limits memory and swap together. Without either controller file there is no swap to see."""
+    cdef bint v2 = group_version(groups, group) == 2
+    cdef Group *level = group
+    cdef uint64_t limit = UNLIMITED()
+    cdef uint64_t memory_limit = UNLIMITED()
+    cdef uint64_t value
+    cdef uint64_t used
+    if group_number(groups, group, SWAP_USAGE, &used, scratch) != 0:
+        return
+    while level != NULL and level.parent != NULL:
+        if group_number(groups, level, SWAP_LIMIT, &value, scratch) == 0 and value < limit:
+            limit = value
+        if not v2 and group_number(groups, level, MEMORY_LIMIT, &value, scratch) == 0 and value < memory_limit:
+            memory_limit = value
+        level = level.parent
+    memory.swap.total_bytes = host_swap
+    if not v2:
+        if group_number(groups, group, MEMORY_USAGE, &value, scratch) == 0:
+            used = less(used, value)
+        if limit != UNLIMITED():
+            limit = less(limit, memory_limit)
+    if limit < host_swap:
+        memory.swap.total_bytes = limit
+    if not v2 and group_number(groups, group, SWAPPINESS, &value, scratch) == 0 and value == 0:
+        memory.swap.total_bytes = used if used < host_swap else host_swap
+    memory.swap.used_bytes = used if used < memory.swap.total_bytes else memory.swap.total_bytes
+
+
+cdef uint64_t read_overcommit(Host *host, Text *scratch) noexcept nogil:
+    """vm.overcommit_ratio in percent; 50, the kernel's own default, where it cannot be read."""
+    cdef uint64_t percent = 50
+    cdef Span rest
+    if kept_read(
+        host.keeper, &host.overcommit_ratio, host.proc_fd, b"sys/vm/overcommit_ratio", scratch, READ_ONCE, NULL
+    ) > 0:
+        rest = span(scratch.data, scratch.length)
+        scan_u64(&rest, &percent)
+    return percent
+
+
+cdef bint host_huge_pages(Snapshot *snapshot, Host *host, int size, uint64_t *pages) noexcept nogil:
+    cdef char path[64]
+    cdef Span rest
+    huge_page_path(path, host.huge_page_kb[size])
+    if kept_read(
+        host.keeper, &host.nr_hugepages[size], host.sys_fd, path, &snapshot.scratch, READ_ONCE, NULL
+    ) <= 0:
+        return False
+    rest = span(snapshot.scratch.data, snapshot.scratch.length)
+    return scan_u64(&rest, pages)
+
+
+cdef extern from "<stdio.h>" nogil:
+    int snprintf(char *into, size_t size, const char *form, ...) noexcept
+
+
+cdef void huge_page_path(char *path, uint64_t kb) noexcept nogil:
+    snprintf(path, 64, b"kernel/mm/hugepages/hugepages-%lukB/nr_hugepages", <unsigned long>kb)
+
+
+cdef uint64_t host_line(const Snapshot *snapshot, const char *name) noexcept nogil:
+    """The number on a line of the host's meminfo; 0 where it has no such line."""
+    cdef Span rest = span(snapshot.host_meminfo.data, snapshot.host_meminfo.length)
+    cdef Span line
+    cdef size_t length = strlen(name)
+    cdef uint64_t value = 0
+    while next_line(&rest, &line):
+        if span_starts(line, name, length):
+            line.at += length
+            scan_u64(&line, &value)
+            return value
+    return 0
+
+
+cdef void read_huge_pages(Snapshot *snapshot, Host *host, Groups *groups, Group *group) noexcept nogil:
+    """The pages of each size that the container may use: the smallest limit from here up, at most what the host has."""
+    cdef HugePages *huge = &snapshot.memory.huge
+    cdef uint64_t default_kb = host_line(snapshot, b"Hugepagesize:")
+    cdef uint64_t host_free = host_line(snapshot, b"HugePages_Free:")
+    cdef uint64_t pages
+    cdef uint64_t page
+    cdef uint64_t limit
+    cdef uint64_t usage
+    cdef uint64_t reserved
+    cdef Group *level
+    cdef int i
+    for i in range(host.huge_page_sizes):
+        page = host.huge_page_kb[i] << 10
+        if not host_huge_pages(snapshot, host, i, &pages):
+            continue
+        if group_number(groups, group, HUGETLB_FILES + 3 * i + 1, &usage, &snapshot.scratch) != 0:
+            continue
+        level = group
+        while level != NULL and level.parent != NULL:
+            if group_number(groups, level, HUGETLB_FILES + 3 * i, &limit, &snapshot.scratch) == 0:
+                if limit // page < pages:
+                    pages = limit // page
+            level = level.parent
+        huge.all_sizes_kb += pages * host.huge_page_kb[i]
+        if host.huge_page_kb[i] != default_kb:
+            continue
+        huge.known = True
+        huge.total = pages
+        huge.free = less(pages, usage // page)
+        if huge.free > host_free:
+            huge.free = host_free
+        # rsvd.current counts reserved and faulted pages; Rsvd is what is reserved and not yet faulted.
+        if group_number(groups, group, HUGETLB_FILES + 3 * i + 2, &reserved, &snapshot.scratch) == 0:
+            huge.reserved = less(reserved, usage) // page
+            if huge.reserved > huge.free:
+                huge.reserved = huge.free

@@ -1,0 +1,136 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Taking the numbers of one container at one moment: the step between finding the container and writing a view's text."""
+
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+from procview._fast.cgroup cimport (
+    CONTROLLERS,
+    PRESSURE_CPU,
+    Group,
+    Groups,
+    group_is_there,
+    group_read,
+)
+from procview._fast.container cimport Scope, scope_put, scope_take
+from procview._fast.cpuinfo_host cimport cpuinfo_put, cpuinfo_take
+from procview._fast.cpus cimport count_cpus
+from procview._fast.cputime cimport read_cputime, read_tasks
+from procview._fast.disks cimport read_disks
+from procview._fast.host cimport host_boottime_ns
+from procview._fast.load cimport read_load
+from procview._fast.memory cimport read_memory
+from procview._fast.text cimport text_free
+
+
+cdef void snapshot_init(Snapshot *snapshot) noexcept nogil:
+    memset(snapshot, 0, sizeof(Snapshot))
+
+
+cdef void snapshot_free(Snapshot *snapshot) noexcept nogil:
+    text_free(&snapshot.host_meminfo)
+    text_free(&snapshot.pressure)
+    text_free(&snapshot.scratch)
+    text_free(&snapshot.more_scratch)
+    free(snapshot.columns)
+    free(snapshot.disks)
+    if snapshot.cpuinfo != NULL:
+        cpuinfo_put(snapshot.cpuinfo)
+
+
+cdef int snapshot_take(
+    Snapshot *snapshot,
+    int needs,
+    int which,
+    const Settings *settings,
+    Containers *containers,
+    CpuinfoCache *cpuinfo_cache,
+    Container *container,
+) noexcept nogil:
+    """Fill in the parts named by ``needs``. Returns a Verdict; with any but SCOPED the contents do not count.
+
+    A snapshot may be used again and again: its buffers stay.
+    """
+    cdef Scope *scope = scope_take(container)
+    cdef int verdict
+    snapshot.needs = needs
+    snapshot.which = which
+    snapshot.settings = settings[0]
+    snapshot.absent = 0
+    if snapshot.cpuinfo != NULL:
+        cpuinfo_put(snapshot.cpuinfo)
+        snapshot.cpuinfo = NULL
+    verdict = fill(snapshot, containers, cpuinfo_cache, container, scope)
+    if verdict == SCOPED and snapshot.absent != 0 and has_vanished(containers.groups, scope, snapshot.absent):
+        verdict = FAILED
+    scope_put(containers, scope)
+    return verdict
+
+
+cdef bint has_vanished(Groups *groups, const Scope *scope, unsigned int absent) noexcept nogil:
+    cdef int i
+    for i in range(CONTROLLERS):
+        if absent & (1 << i) and scope.of[i] != NULL and not group_is_there(groups, scope.of[i]):
+            return True
+    return False
+
+
+cdef int fill(
+    Snapshot *snapshot, Containers *containers, CpuinfoCache *cpuinfo_cache, Container *container, const Scope *scope
+) noexcept nogil:
+    cdef Host *host = containers.host
+    cdef Groups *groups = containers.groups
+    cdef int needs = snapshot.needs
+    cdef int verdict = SCOPED
+    if needs & NEED_UPTIME:
+        if snapshot.settings.uptime_of_host or container.pidns == host.pidns:
+            return HOST_FILE
+        take_uptime(snapshot, host, container)
+    if needs & NEED_CPUS:
+        snapshot.cpus = count_cpus(
+            host, groups, scope, snapshot.settings.cpus_by_quota, &snapshot.allowed, &snapshot.scratch
+        )
+    if needs & NEED_CPUINFO:
+        snapshot.cpuinfo = cpuinfo_take(cpuinfo_cache, host, &snapshot.scratch)
+        if snapshot.cpuinfo == NULL:
+            return FAILED
+    if needs & (NEED_MEMORY | NEED_SWAP):
+        verdict = read_memory(snapshot, host, groups, scope, not needs & NEED_MEMORY)
+        if verdict != SCOPED:
+            return verdict
+    if needs & NEED_CPUTIME:
+        verdict = read_cputime(snapshot, host, groups, container, scope)
+        if verdict != SCOPED:
+            return verdict
+    if needs & NEED_TASKS:
+        read_tasks(snapshot, host, groups, container, scope)
+    if needs & NEED_DISKS:
+        return read_disks(snapshot, host, groups, container, scope)
+    if needs & NEED_LOAD:
+        return read_load(snapshot, containers, container) if snapshot.settings.loadavg else HOST_FILE
+    if needs & NEED_PRESSURE:
+        return read_pressure(snapshot, groups, scope)
+    return verdict
+
+
+cdef void take_uptime(Snapshot *snapshot, const Host *host, const Container *container) noexcept nogil:
+    """CLOCK_BOOTTIME since init's start; in a time namespace of init's own, that namespace's CLOCK_BOOTTIME."""
+    cdef int64_t now = host_boottime_ns(host)
+    cdef int64_t since = <int64_t>(container.init_start_ticks * (1000000000 // host.ticks_per_second))
+    if container.init_time_namespace:
+        now += container.boottime_offset_ns
+        since = 0
+    snapshot.uptime_hundredths = <uint64_t>(now - since) // 10000000 if now > since else 0
+
+
+cdef int read_pressure(Snapshot *snapshot, Groups *groups, const Scope *scope) noexcept nogil:
+    cdef Group *group = scope.unified
+    if group == NULL:
+        return NO_SUCH_FILE
+    if group.parent == NULL:
+        # On a pure v2 host this is the host itself; beside v1 controllers it says nothing of the container.
+        return HOST_FILE if groups.layout.count == 1 else NO_SUCH_FILE
+    if group_read(groups, group, PRESSURE_CPU + snapshot.which, &snapshot.pressure) <= 0:
+        return NO_SUCH_FILE
+    return SCOPED

@@ -1,0 +1,179 @@
+"""Plain text tables of at most 120 columns: the ratios first, then what they were made from."""
+
+import math
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.bounds import HOT_PATH_RATIO, Verdict
+from bench.cgroups import Limits, hierarchies
+from bench.endurance import MIB, Endurance
+from bench.servers import KERNEL
+from bench.stats import Samples
+from bench.through_fuse import Cell
+
+if TYPE_CHECKING:
+    # It imports the compiled engine, and the rest of the benchmark runs without that.
+    from bench.hotpath import HotPath, LargeHost
+
+CONTENDERS = (KERNEL, "floor", "lxcfs", "ours")
+
+
+def heading(limits: Limits, lxcfs_version: str) -> str:
+    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    model = next((line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")), "?")
+    packages = ", ".join(f"{name} {_version(name)}" for name in ("procview", "pyfuse3", "trio"))
+    kinds = {hierarchy.unified for hierarchy in hierarchies()}
+    cgroup = {(True,): "v2", (False,): "v1", (False, True): "hybrid (v1 controllers)"}[tuple(sorted(kinds))]
+    lines = {
+        "command": f"python -m bench {shlex.join(sys.argv[1:])}".rstrip(),
+        "kernel": f"{platform.release()} {platform.machine()}, cgroup {cgroup}",
+        "CPUs": f"{os.cpu_count()} x {model}",
+        "load before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
+        "versions": f"Python {platform.python_version()}, {packages}, lxcfs {lxcfs_version}",
+        "container": f"memory {limits.memory_bytes // MIB} MiB, CPUs {limits.cpu_list}, quota {len(limits.cpus)} CPUs",
+    }
+    return "\n".join(f"{name + ':':<13}{text}" for name, text in lines.items())
+
+
+def latency_table(title: str, placement: str, files: Sequence[str], cells: Mapping[Cell, Samples]) -> str:
+    def at(file: str, contender: str) -> Samples:
+        return cells.get(Cell(placement, file, contender), Samples())
+
+    rows = []
+    for file in files:
+        medians = {name: at(file, name).median_ns for name in CONTENDERS}
+        rows.append(
+            [
+                file,
+                ratio(medians["lxcfs"], medians["ours"]),
+                ratio(medians["ours"], medians["floor"]),
+                ratio(medians["ours"], medians[KERNEL]),
+                *(usec(medians[name]) for name in CONTENDERS),
+                *(usec(at(file, name).p99_ns) for name in CONTENDERS),
+            ]
+        )
+    header = ["file", "lxcfs/ours", "ours/floor", "ours/kernel", *CONTENDERS, *(f"p99 {name}" for name in CONTENDERS)]
+    return table(f"{title}, {placement}: ratios of medians, then medians and p99 in µs", header, rows)
+
+
+def rate_table(title: str, placement: str, files: Sequence[str], cells: Mapping[Cell, float]) -> str:
+    def at(file: str, contender: str) -> float:
+        return cells.get(Cell(placement, file, contender), math.nan)
+
+    rows = [
+        [
+            file,
+            ratio(at(file, "ours"), at(file, "lxcfs")),
+            ratio(at(file, "ours"), at(file, "floor")),
+            ratio(at(file, "ours"), at(file, KERNEL)),
+            *(thousands(at(file, name)) for name in CONTENDERS),
+        ]
+        for file in files
+    ]
+    header = ["file", "ours/lxcfs", "ours/floor", "ours/kernel", *CONTENDERS]
+    return table(f"{title}, {placement}: ratios, then reads/s", header, rows)
+
+
+def endurance_table(results: Iterable[Endurance]) -> str:
+    rows = [
+        [
+            result.contender,
+            thousands(result.reads),
+            *(
+                f"{size / MIB:.2f}"
+                for size in (
+                    result.start_bytes,
+                    result.warm_bytes,
+                    result.end_bytes,
+                    result.peak_bytes,
+                    result.growth_bytes,
+                )
+            ),
+            f"{result.cpu_usec_per_read:.1f}",
+        ]
+        for result in results
+    ]
+    header = ["server", "reads", "start", "after 1/10", "end", "peak", "growth 1/10..end", "server's CPU µs/read"]
+    return table("Resident memory of the server in MiB, and its CPU time per read, pinned", header, rows)
+
+
+def hotpath_table(results: Mapping[str, "HotPath"], overhead_ns: float) -> str:
+    rows = []
+    for file, result in results.items():
+        kernel, identify, render = (s.median_ns for s in (result.kernel, result.identify, result.render))
+        bound = HOT_PATH_RATIO.get(file)
+        kept = "" if bound is None else Verdict(file, render / kernel, bound).word
+        rows.append(
+            [
+                file,
+                ratio(render, kernel),
+                "" if bound is None else f"<= {bound:g}",
+                kept,
+                ratio(identify + render, kernel),
+                *(usec(value, 2) for value in (kernel, identify, render, identify + render, result.render.p99_ns)),
+            ]
+        )
+    header = [
+        "file",
+        "render/kernel",
+        "bound",
+        "",
+        "sum/kernel",
+        "kernel",
+        "identify",
+        "render",
+        "sum",
+        "p99 render",
+    ]
+    title = "Hot path without FUSE: ratios of medians, then medians in µs"
+    return table(title, header, rows) + f"\n(a call from Python that does nothing: {overhead_ns:.0f} ns, left in ours)"
+
+
+def large_host_lines(result: "LargeHost") -> str:
+    return (
+        f"cpuinfo of a synthetic host with 256 CPUs, all visible ({result.host_bytes:,} bytes): "
+        f"render {usec(result.render.median_ns)} µs (p99 {usec(result.render.p99_ns)}), "
+        f"the very first {usec(result.first_ns)}"
+    )
+
+
+def verdict_table(verdicts: Iterable[Verdict]) -> str:
+    return table("Bounds", ["what", "value", "bound", ""], [verdict.row() for verdict in verdicts])
+
+
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The first column to the left, numbers to the right."""
+    widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in (header, *rows)
+    ]
+    return "\n".join([title, "-" * len(lines[0]), *(line.rstrip() for line in lines)])
+
+
+def ratio(above: float, below: float) -> str:
+    return "-" if math.isnan(above) or math.isnan(below) else f"{above / below:.2f}"
+
+
+def usec(value_ns: float, digits: int = 1) -> str:
+    return "-" if math.isnan(value_ns) else f"{value_ns / 1e3:.{digits}f}"
+
+
+def thousands(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:,.0f}"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"

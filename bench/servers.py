@@ -1,0 +1,139 @@
+"""The file systems that are compared: started, found to be serving, pinned, weighed, and stopped again.
+
+Each serves on a mount below the benchmark's working directory. Touches only the processes started here.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from bench import lxcfs
+from bench.compile import CHECKOUT, compiled
+from bench.files import FILES
+
+KERNEL = "kernel"
+START_TIMEOUT_S = 30
+STOP_TIMEOUT_S = 10
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+class ServerFailedError(Exception):
+    """A server did not start, or went away: with what it said."""
+
+
+@dataclass(frozen=True)
+class Server:
+    name: str
+    command: str
+    mount: Path
+    process: psutil.Process
+
+    def source(self, file: str) -> Path | None:
+        """Where it serves the file; None when it does not."""
+        path = self.mount / FILES[file]
+        return path if path.exists() else None
+
+    def pin(self, cpus: Sequence[int]) -> None:
+        """Run on these CPUs only, with every thread it has (those it starts later inherit it)."""
+        for process in self._tree():
+            for thread in process.threads():
+                try:
+                    os.sched_setaffinity(thread.id, cpus)
+                except ProcessLookupError:
+                    continue
+
+    def resident_bytes(self) -> int:
+        return sum(int(process.memory_info().rss) for process in self._tree())
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far (utime + stime of /proc/<pid>/stat)."""
+        times = [process.cpu_times() for process in self._tree()]
+        return sum((float(t.user + t.system) for t in times), 0.0)
+
+    def _tree(self) -> list[psutil.Process]:
+        return [self.process, *self.process.children(recursive=True)]
+
+
+@contextmanager
+def floor(work: Path) -> Iterator[Server]:
+    mount = _mount_point(work, "floor")
+    with _serving("floor", [str(compiled("floor")), str(mount), *FILES.values()], mount) as server:
+        yield server
+
+
+@contextmanager
+def lxcfs_server(work: Path) -> Iterator[Server]:
+    """lxcfs with load averages on, since ours has them, too. It mounts cgroups in a mount namespace it makes."""
+    program = lxcfs.program()
+    mount = _mount_point(work, "lxcfs")
+    command = [str(program), "--foreground", "--enable-loadavg", f"--pidfile={work / 'lxcfs.pid'}", str(mount)]
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(lxcfs.library_dir())}
+    with _serving("lxcfs", command, mount, environment) as server:
+        yield server
+
+
+@contextmanager
+def ours(work: Path, arguments: Sequence[str] = ()) -> Iterator[Server]:
+    mount = _mount_point(work, "ours")
+    command = [sys.executable, "-m", "procview", "serve", "--mount", str(mount), *arguments]
+    with _serving("ours", command, mount) as server:
+        yield server
+
+
+def _mount_point(work: Path, name: str) -> Path:
+    mount = work / "mount" / name
+    mount.mkdir(parents=True)
+    return mount
+
+
+@contextmanager
+def _serving(name: str, command: list[str], mount: Path, environment: dict[str, str] | None = None) -> Iterator[Server]:
+    log_path = mount.parent.parent / f"{name}.log"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=CHECKOUT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        _wait_until_served(name, process, mount, log_path)
+        yield Server(name, " ".join(command), mount, psutil.Process(process.pid))
+        if process.poll() is not None:
+            raise ServerFailedError(
+                f"{name} ended with status {process.returncode} during the run: {_last_lines(log_path)}"
+            )
+    finally:
+        _stop(process, mount)
+
+
+def _wait_until_served(name: str, process: "subprocess.Popen[bytes]", mount: Path, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not os.path.ismount(mount):
+        if process.poll() is not None:
+            raise ServerFailedError(f"{name} ended with status {process.returncode} at start: {_last_lines(log)}")
+        if time.monotonic() > deadline:
+            raise ServerFailedError(f"{name} did not mount within {START_TIMEOUT_S} s: {_last_lines(log)}")
+        time.sleep(0.02)
+    # The first look-ups and the first read are part of the start, not of what is measured.
+    (mount / FILES["meminfo"]).read_bytes()
+
+
+def _stop(process: "subprocess.Popen[bytes]", mount: Path) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    # A mount whose server was killed stays; it must not be in the way of removing the working directory.
+    if os.path.ismount(mount) or not os.access(mount, os.F_OK):
+        subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
+
+
+def _last_lines(log: Path) -> str:
+    return " | ".join(log.read_text(errors="replace").splitlines()[-5:]) or "(it said nothing)"

@@ -1,0 +1,103 @@
+"""From a caller's pid to its container. See ``_fast/container.pyx``."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from procview._fast.cgroup cimport CONTROLLERS, Group, Groups
+from procview._fast.host cimport Host
+from procview._fast.kept cimport Kept
+from procview._fast.posix cimport pthread_mutex_t
+from procview._fast.text cimport Text
+
+
+cdef enum:
+    COLUMNS = 10   # of a cpu line in /proc/stat
+
+cdef struct Scope:
+    int references
+    Group *of[CONTROLLERS]   # NULL: the controller is mounted nowhere, or this cgroup cannot be opened
+    Group *unified           # the v2 cgroup, for pressure; NULL where there is none
+
+cdef struct Accounting:
+    # What /proc/stat showed last, so that no column ever goes back. See _fast/cputime.pyx.
+    bint started
+    int cpus
+    uint64_t epoch
+    int capacity              # CPUs that the arrays below have room for
+    uint64_t *shown           # cpus x COLUMNS, ticks
+    int64_t *start            # cpus x COLUMNS, ticks: shown = start + raw
+    uint64_t total[COLUMNS]   # raw sums at the last render
+    uint64_t elapsed          # ticks since init's start, at the last render
+
+cdef struct Load:
+    bint watched
+    bint scanned              # the counts below are of at least one scan
+    int64_t last_read_ns      # CLOCK_BOOTTIME
+    uint64_t average[3]       # fixed point, 11 bits, as kernel/sched/loadavg.c
+    uint64_t running          # threads in state R
+    uint64_t blocked          # threads in state D
+    uint64_t threads
+    uint64_t highest_pid      # as the container numbers it
+    uint64_t last_cpu_usage
+    uint64_t last_tasks
+
+cdef struct Device:
+    unsigned int major
+    unsigned int minor
+    char name[64]
+
+cdef struct Devices:
+    int64_t found_ns          # CLOCK_BOOTTIME; 0: never
+    int count                 # the first is the root disk where has_root
+    bint has_root
+    int capacity
+    Device *list
+
+cdef struct Container:
+    Container *next
+    uint64_t hash
+    int references
+    uint64_t pidns
+    uint64_t last_used
+    int init                  # pid on the host; 0: not known
+    uint64_t init_start_ticks # since the host's boot
+    bint init_time_namespace
+    int64_t boottime_offset_ns  # of init's time namespace
+    Kept init_cgroup
+    Text init_paths           # /proc/<init>/cgroup as it was when scope was found; empty for a scope of its own
+    Text key                  # /proc/<caller>/cgroup of a scope of its own; empty for the container of a pid namespace
+    bint looked_at_mounts
+    int64_t next_mount_look_ns
+    pthread_mutex_t lock      # of what follows
+    Scope *scope
+    Accounting accounting
+    Load load
+    bint devices_in_work
+    Devices devices
+
+cdef enum:  # placements
+    PLACED = 0
+    UNKNOWN_CALLER       # pid 0, or gone
+    UNREADABLE_CALLER    # its namespace or cgroup could not be read
+    UNKNOWN_INIT         # nobody in sight is pid 1 of its pid namespace
+    OUT_OF_MEMORY
+
+cdef struct Containers:
+    Host *host
+    Groups *groups
+    pthread_mutex_t lock
+    Container **buckets
+    size_t bucket_count
+    size_t count
+    size_t sweep_at
+    uint64_t clock
+
+
+cdef int containers_init(Containers *containers, Host *host, Groups *groups) noexcept nogil
+cdef void containers_free(Containers *containers) noexcept nogil
+cdef int container_of(Containers *containers, int pid, Container **found, Text *scratch, Text *other) noexcept nogil
+cdef bint container_is_known(Containers *containers, int pid) noexcept nogil
+cdef void container_ref(Container *container) noexcept nogil
+cdef void container_put(Containers *containers, Container *container) noexcept nogil
+cdef Scope *scope_take(Container *container) noexcept nogil
+cdef void scope_put(Containers *containers, Scope *scope) noexcept nogil
+cdef uint64_t container_elapsed_ticks(const Host *host, const Container *container) noexcept nogil

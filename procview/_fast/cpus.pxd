@@ -1,0 +1,11 @@
+"""How many CPUs a container has, and which. See ``_fast/cpus.pyx``."""
+
+from procview._fast.cgroup cimport Groups
+from procview._fast.container cimport Scope
+from procview._fast.host cimport CpuSet, Host
+from procview._fast.text cimport Text
+
+
+cdef int count_cpus(
+    Host *host, Groups *groups, const Scope *scope, bint by_quota, CpuSet *allowed, Text *scratch
+) noexcept nogil

@@ -1,0 +1,12 @@
+"""The block devices that a container can name. See ``_fast/devices.pyx``."""
+
+from procview._fast.container cimport Container, Devices
+from procview._fast.host cimport Host
+from procview._fast.text cimport Text
+
+
+cdef void find_devices(Host *host, int init, Devices *into, Text *mountinfo, Text *scratch) noexcept nogil
+cdef bint name_of_device(
+    const Host *host, unsigned int major, unsigned int minor, char *name, size_t size
+) noexcept nogil
+cdef bint add_device(Devices *devices, unsigned int major, unsigned int minor, const char *name) noexcept nogil

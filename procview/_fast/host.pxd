@@ -1,0 +1,53 @@
+"""What is true of the whole host. See ``_fast/host.pyx``."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from procview._fast.kept cimport Keeper, Kept
+from procview._fast.posix cimport pthread_mutex_t, ssize_t
+from procview._fast.text cimport Text
+
+
+cdef enum:
+    CPU_WORDS = 128          # 64 bits each: 8,192 CPUs, the most that Linux can be built for
+    MOST_HUGE_PAGE_SIZES = 4
+
+cdef struct CpuSet:
+    uint64_t words[CPU_WORDS]
+    int used_words           # words from here on are zero
+
+cdef struct Host:
+    Keeper *keeper
+    int proc_fd
+    int sys_fd
+    uint64_t pidns           # inode numbers of the daemon's own namespaces
+    uint64_t cgroupns
+    int64_t frozen_boottime_ns   # -1: ask the clock
+    uint64_t ticks_per_second
+    Kept meminfo
+    Kept online
+    Kept overcommit_ratio
+    Kept nr_hugepages[MOST_HUGE_PAGE_SIZES]
+    int huge_page_sizes
+    uint64_t huge_page_kb[MOST_HUGE_PAGE_SIZES]
+    char huge_page_name[MOST_HUGE_PAGE_SIZES][16]    # as in hugetlb.<name>.max: "2MB"
+    int diskstats_columns
+    pthread_mutex_t lock     # of the two below
+    bint has_btime
+    int64_t btime_clock_ns   # CLOCK_REALTIME - CLOCK_BOOTTIME when btime was read
+    uint64_t btime
+    int softirq_columns
+
+
+cdef int host_init(Host *host, Keeper *keeper, int proc_fd, int sys_fd, int64_t frozen_boottime_ns) noexcept nogil
+cdef void host_free(Host *host) noexcept nogil
+cdef int64_t host_boottime_ns(const Host *host) noexcept nogil
+cdef bint host_online(Host *host, CpuSet *into, Text *scratch) noexcept nogil
+cdef uint64_t host_btime(Host *host, Text *scratch) noexcept nogil
+cdef bint namespace_of(Host *host, const char *process, const char *kind, uint64_t *inode) noexcept nogil
+
+cdef void cpuset_clear(CpuSet *cpus) noexcept nogil
+cdef void cpuset_add(CpuSet *cpus, int cpu) noexcept nogil
+cdef bint cpuset_parse(CpuSet *cpus, const char *text, size_t length) noexcept nogil
+cdef int cpuset_count(const CpuSet *cpus) noexcept nogil
+cdef void cpuset_intersect(CpuSet *cpus, const CpuSet *other) noexcept nogil
+cdef int cpuset_next(const CpuSet *cpus, int after) noexcept nogil

@@ -1,0 +1,9 @@
+"""A container's memory, swap and huge pages. See ``_fast/memory.pyx``."""
+
+from procview._fast.cgroup cimport Groups
+from procview._fast.container cimport Scope
+from procview._fast.host cimport Host
+from procview._fast.snapshot cimport Snapshot
+
+
+cdef int read_memory(Snapshot *snapshot, Host *host, Groups *groups, const Scope *scope, bint swap_only) noexcept nogil

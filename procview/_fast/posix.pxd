@@ -1,0 +1,111 @@
+"""The foreign side: what libc and the kernel offer, each line with its contract. None of these raises or needs the GIL."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t *mutex, const void *attributes) noexcept
+    int pthread_mutex_destroy(pthread_mutex_t *mutex) noexcept
+    int pthread_mutex_lock(pthread_mutex_t *mutex) noexcept
+    int pthread_mutex_unlock(pthread_mutex_t *mutex) noexcept
+
+cdef extern from "<errno.h>" nogil:
+    int errno
+    enum:
+        EACCES
+        EBADF
+        EINTR
+        EINVAL
+        EIO
+        EISDIR
+        EMFILE
+        ENAMETOOLONG
+        ENFILE
+        ENODEV
+        ENOENT
+        ENOMEM
+        ENOTDIR
+        EPERM
+        ESRCH
+
+cdef extern from "<sys/types.h>" nogil:
+    ctypedef long ssize_t
+    ctypedef unsigned long ino_t
+    ctypedef unsigned long dev_t
+
+cdef extern from "<fcntl.h>" nogil:
+    enum:
+        O_RDONLY
+        O_CLOEXEC
+        O_DIRECTORY
+        O_NOFOLLOW
+        O_NONBLOCK
+        O_PATH
+        AT_FDCWD
+        AT_SYMLINK_NOFOLLOW
+    int openat(int directory, const char *path, int flags, ...) noexcept
+
+cdef extern from "<unistd.h>" nogil:
+    int close(int descriptor) noexcept
+    int dup(int descriptor) noexcept
+    ssize_t pread(int descriptor, void *into, size_t size, long offset) noexcept
+    ssize_t read(int descriptor, void *into, size_t size) noexcept
+    ssize_t readlinkat(int directory, const char *path, char *into, size_t size) noexcept
+    long sysconf(int name) noexcept
+    enum:
+        _SC_CLK_TCK
+
+cdef extern from "<sys/stat.h>" nogil:
+    struct stat_t "stat":
+        dev_t st_dev
+        ino_t st_ino
+        unsigned int st_mode
+        dev_t st_rdev
+    int fstatat(int directory, const char *path, stat_t *into, int flags) noexcept
+    bint S_ISBLK(unsigned int mode) noexcept
+
+cdef extern from "<sys/sysmacros.h>" nogil:
+    unsigned int major(dev_t device) noexcept
+    unsigned int minor(dev_t device) noexcept
+
+cdef extern from "<dirent.h>" nogil:
+    ctypedef struct DIR:
+        pass
+    struct dirent:
+        unsigned char d_type
+        char d_name[256]
+    enum:
+        DT_BLK
+        DT_DIR
+        DT_LNK
+        DT_UNKNOWN
+    DIR *fdopendir(int descriptor) noexcept
+    dirent *readdir(DIR *directory) noexcept
+    int closedir(DIR *directory) noexcept
+
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *into) noexcept
+    enum:
+        CLOCK_BOOTTIME
+        CLOCK_MONOTONIC
+        CLOCK_REALTIME
+
+cdef extern from "<sys/ioctl.h>" nogil:
+    int ioctl(int descriptor, unsigned long request, ...) noexcept
+
+cdef extern from "<sys/syscall.h>" nogil:
+    enum:
+        SYS_openat2
+
+cdef extern from "<unistd.h>" nogil:
+    long syscall(long number, ...) noexcept
+
+
+cdef inline int64_t clock_ns(int clock) noexcept nogil:
+    cdef timespec now
+    clock_gettime(clock, &now)
+    return <int64_t>now.tv_sec * 1000000000 + now.tv_nsec

@@ -1,0 +1,96 @@
+"""``procview render``: what a process would read, without mount or daemon."""
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from procview.cli.options import config_option, roots_options
+
+if TYPE_CHECKING:
+    from procview._fast.engine import Engine
+    from procview.roots import Roots
+
+_CPU_DIR = "sys/devices/system/cpu"
+
+
+@click.command()
+@click.argument("view")
+@click.option("--pid", type=click.IntRange(min=1), help="The process that reads.  [default: this one]")
+@config_option
+@roots_options
+def render(view: str, pid: int | None, config: str | None, roots: "Roots") -> None:
+    """Print VIEW as the process PID would read it.
+
+    VIEW is a file of the mount: meminfo, proc/meminfo, /proc/pressure/cpu, sys/devices/system/cpu/online.
+
+    There is no sampler here, so a loadavg starts without a history.
+    """
+    from procview.roots import open_engine
+    from procview.settings import SettingsError, load
+
+    # A closed pipe ends us silently, as it does cat.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        settings = load(config)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+    pid = os.getpid() if pid is None else pid
+    _check_process(pid, roots.proc)
+    try:
+        engine = open_engine(roots, settings)
+        try:
+            text = _text(engine, pid, view)
+        finally:
+            engine.close()
+    except OSError as error:
+        raise click.ClickException(f"{view}: {error.strerror or error}") from None
+    sys.stdout.buffer.write(text)
+    sys.stdout.buffer.flush()
+
+
+def _check_process(pid: int, proc: str) -> None:
+    """Raises ClickException if ``pid`` is not a process: its reader would be served the host's file."""
+    if proc == "/proc":
+        import psutil
+
+        there = psutil.pid_exists(pid)
+    else:
+        there = os.path.isdir(f"{proc}/{pid}")
+    if not there:
+        raise click.ClickException(f"no process {pid} in {proc}")
+
+
+def _text(engine: "Engine", pid: int, view: str) -> bytes:
+    """The text of ``view``. Raises ClickException for what is no view, or when ``pid`` cannot be placed; OSError."""
+    path = _path(engine, pid, view)
+    opened = engine.open(pid, path)
+    if opened.fallback == "unknown-caller":
+        raise click.ClickException(f"process {pid} cannot be placed: it may have ended")
+    if opened.fallback is not None:
+        click.echo(f"procview: this is the host's file: {opened.fallback}", err=True)
+    return opened.render()
+
+
+def _path(engine: "Engine", pid: int, view: str) -> str:
+    """The path in the mount that ``view`` means. Raises ClickException."""
+    from procview._fast.engine import PROC_VIEWS
+
+    name = view.strip("/")
+    for path in (name, f"proc/{name}"):
+        if not path.startswith(("proc/", f"{_CPU_DIR}/")) or not {"", ".", ".."}.isdisjoint(path.split("/")):
+            continue
+        try:
+            kind = engine.kind(pid, path)
+        except FileNotFoundError:
+            continue
+        if kind == "file":
+            return path
+        below = " ".join(engine.listdir(pid, path))
+        raise click.ClickException(f"{path} is a directory; in it are: {below}")
+    if name.removeprefix("proc/") in PROC_VIEWS:
+        raise click.ClickException(f"process {pid} has no {view} (not in this kernel, or not for its cgroup)")
+    views = " ".join((*PROC_VIEWS, *(f"{_CPU_DIR}/{entry}" for entry in engine.listdir(pid, _CPU_DIR))))
+    raise click.ClickException(f"no view {view!r}; there are: {views}")

@@ -1,0 +1,257 @@
+"""The mount's life cycle: directories, lock, what a crash left behind, the mount itself, and the way back.
+
+Each step pushes its own undo on an exit stack, so that nothing is left whichever step fails. A lock file beside the
+mount point (``/run/procview/fs.lock``) says who serves it. Nothing is ever unmounted that is not procview's own.
+"""
+
+import ctypes
+import errno
+import fcntl
+import logging
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+
+import psutil
+import pyfuse3
+import trio
+
+log = logging.getLogger(__name__)
+
+FS_TYPE = "fuse.procview"
+SOURCE = "procview"
+OPTIONS = frozenset(
+    # allow_other: the readers are other users'. default_permissions: the kernel checks modes itself, so that no ACCESS
+    # request comes.
+    {"fsname=procview", "subtype=procview", "allow_other", "default_permissions", "nosuid", "nodev", "noexec"}
+)
+MAX_REQUESTS = 1000
+"""Requests in hand at once. Only those that wait for a thread take long, and each owner may have only 64 of them."""
+DRAIN_SECONDS = 1.0
+"""How long files that are open when the daemon stops are still served."""
+PROBE_SECONDS = 2.0
+"""A file system that does not answer statfs(2) within this time is taken to be hung."""
+
+_MNT_DETACH = 2
+_UMOUNT_NOFOLLOW = 8
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class MountError(Exception):
+    """The mount cannot be made or has gone; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class MountEntry:
+    """One line of mountinfo, as far as it is needed here."""
+
+    mount_id: int
+    parent_id: int
+    device: str
+    path: str
+    fs_type: str
+    source: str
+
+    @property
+    def ours(self) -> bool:
+        """Whether some procview made this mount."""
+        return self.fs_type == FS_TYPE and self.source == SOURCE
+
+
+def parse_mountinfo(text: str) -> Iterator[MountEntry]:
+    """The mounts in ``text``, a /proc/<pid>/mountinfo."""
+    for line in text.splitlines():
+        before, _, after = line.partition(" - ")
+        words, tail = before.split(" "), after.split(" ")
+        if len(words) < 6 or len(tail) < 2:
+            continue
+        path, fs_type, source = (_unescape(word) for word in (words[4], tail[0], tail[1]))
+        yield MountEntry(int(words[0]), int(words[1]), words[2], path, fs_type, source)
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def top_mount(path: str) -> MountEntry | None:
+    """The mount that is visible at exactly ``path`` (which has no links in it), or None."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        here = [entry for entry in parse_mountinfo(file.read()) if entry.path == path]
+    covered = {entry.parent_id for entry in here}
+    return next((entry for entry in reversed(here) if entry.mount_id not in covered), None)
+
+
+def detach(path: str) -> None:
+    """Take the top mount at ``path`` out of the tree; files that are open stay usable. Raises OSError."""
+    if _libc.umount2(os.fsencode(path), _MNT_DETACH | _UMOUNT_NOFOLLOW) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+
+
+async def answers(path: str, deadline_seconds: float = PROBE_SECONDS, *, after_seconds: float = 0) -> bool:
+    """Whether the FUSE file system at ``path`` serves requests, asked in a thread that first waits ``after_seconds``.
+
+    statfs(2) is the one question that the kernel never answers from a cache. Raises OSError, ENOTCONN when the daemon
+    behind it is dead.
+    """
+
+    def ask() -> None:
+        time.sleep(after_seconds)
+        os.statvfs(path)
+
+    with trio.move_on_after(deadline_seconds):
+        await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
+        return True
+    return False
+
+
+class Mount:
+    """A mounted procview. Get one from :func:`mounted`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        entry = top_mount(path)
+        if entry is None or not entry.ours:
+            raise MountError(f"{path}: mounted, but not to be found in /proc/self/mountinfo")
+        self._device = entry.device
+        self._detached = False
+
+    async def serve(self, stop: trio.Event) -> None:
+        """Answer requests until ``stop`` is set. Raises MountError if the mount goes away before that."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._end, stop)
+            await pyfuse3.main(max_tasks=MAX_REQUESTS)
+            nursery.cancel_scope.cancel()
+        if not stop.is_set():
+            raise MountError(f"{self.path}: somebody else unmounted it or aborted its connection")
+
+    async def _end(self, stop: trio.Event) -> None:
+        await stop.wait()
+        self.detach()
+        # When the last file is closed the connection ends, pyfuse3.main() returns and this sleep is cancelled.
+        await trio.sleep(DRAIN_SECONDS)
+        pyfuse3.terminate()
+
+    def detach(self) -> None:
+        """Take the mount out of the tree, unless it is gone or somebody has mounted over it."""
+        if self._detached:
+            return
+        self._detached = True
+        entry = top_mount(self.path)
+        if entry is None:
+            return
+        if entry.device != self._device:
+            log.error("%s: %s of %s is mounted over it; left alone", self.path, entry.fs_type, entry.source)
+            return
+        try:
+            detach(self.path)
+        except OSError as error:
+            log.error("cannot unmount: %s", error)
+
+
+@asynccontextmanager
+async def mounted(path: str, operations: pyfuse3.Operations) -> AsyncIterator[Mount]:
+    """Mount ``operations`` at ``path``, made if need be; nothing is left behind. Raises MountError, OSError."""
+    parent, name = os.path.split(path)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_directories(parent))
+        # mountinfo has real paths; a mount point that is a link itself is refused by UMOUNT_NOFOLLOW and so here too.
+        path = os.path.join(os.path.realpath(parent), name)
+        stack.enter_context(_lock(path))
+        await _clear(path)
+        stack.enter_context(_directories(path))
+        if os.path.islink(path) or not os.path.isdir(path):
+            raise MountError(f"{path}: is not a directory")
+        try:
+            pyfuse3.init(operations, path, set(OPTIONS))
+        except RuntimeError as error:
+            why = "there is no /dev/fuse" if not os.path.exists("/dev/fuse") else "libfuse has said why on stderr"
+            raise MountError(f"{path}: cannot mount ({error}): {why}") from error
+        stack.callback(pyfuse3.close, unmount=False)
+        mount = Mount(path)
+        stack.callback(mount.detach)
+        yield mount
+
+
+@contextmanager
+def _directories(path: str) -> Iterator[None]:
+    """``path`` as a directory. The ones made here go away again, unless somebody has put something there."""
+    missing = []
+    at = path
+    while not os.path.lexists(at):
+        missing.append(at)
+        at = os.path.dirname(at)
+    made: list[str] = []
+    try:
+        for directory in reversed(missing):
+            with suppress(FileExistsError):
+                os.mkdir(directory, 0o755)
+                made.append(directory)
+        yield
+    finally:
+        for directory in reversed(made):
+            with suppress(OSError):
+                os.rmdir(directory)
+
+
+@contextmanager
+def _lock(path: str) -> Iterator[None]:
+    """The right to serve ``path``. The kernel gives the lock up when this process dies. Raises MountError."""
+    file_name = path + ".lock"
+    while True:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        fd = os.open(file_name, flags, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = _described(os.pread(fd, 100, 0))
+            os.close(fd)
+            raise MountError(f"{path}: served by {owner} already") from None
+        if _same_file(fd, file_name):
+            break
+        os.close(fd)  # its owner removed it between our open and our lock: it locks nothing any more
+    try:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+        yield
+    finally:
+        os.unlink(file_name)  # while still locked, so that nobody else's new file is hit
+        os.close(fd)
+
+
+def _same_file(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
+def _described(content: bytes) -> str:
+    """Who holds the lock, for people: "procview, pid 4711 (up since ...)"."""
+    try:
+        process = psutil.Process(int(content))
+        with process.oneshot():
+            return f"procview, pid {process.pid} ({process.name()})"
+    except (ValueError, psutil.Error):
+        return "another procview, whose pid cannot be told"
+
+
+async def _clear(path: str) -> None:
+    """Remove what a crashed procview left mounted at ``path``. Raises MountError when anything else is there."""
+    while (entry := top_mount(path)) is not None:
+        if not entry.ours:
+            raise MountError(f"{path}: {entry.fs_type} of {entry.source!r} is mounted there, which is not procview's")
+        try:
+            alive = await answers(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTCONN, errno.ECONNABORTED):
+                raise
+            detach(path)
+            log.warning("%s: removed the mount of a procview that had died", path)
+        else:
+            how = "is served by another procview that holds no lock" if alive else "is a procview that does not answer"
+            raise MountError(f"{path}: {how}; stop it first")

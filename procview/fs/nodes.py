@@ -1,0 +1,159 @@
+"""The tree of the mount: which paths there are, their inode numbers, and which of them depend on who asks.
+
+Opens nothing itself. Inode numbers are a fixed function of the path, so that a daemon started anew can go on where a
+crashed one stopped.
+"""
+
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from procview._fast.engine import PROC_VIEWS, Engine
+
+ROOT_INODE = 1
+"""The same as pyfuse3.ROOT_INODE; FUSE fixes it."""
+
+CPU_DIR = "sys/devices/system/cpu"
+CPU_FILES = ("kernel_max", "offline", "online", "possible", "present")
+"""Files of :data:`CPU_DIR` that every caller has."""
+
+_PRESSURE_DIR = "proc/pressure"
+_CPU_NUMBER = re.compile(rf"{CPU_DIR}/cpu(0|[1-9][0-9]{{0,7}})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One path of the mount. ``path`` is "" for the root."""
+
+    inode: int
+    path: str
+    is_dir: bool
+    per_caller: bool
+    """Whether some callers do not have it, so that no name look-up of it may be cached."""
+
+
+def inode_of(path: str) -> int:
+    """The inode number of ``path``.
+
+    What every container has, and the directories cpuN, get numbers below 2^32: a 32-bit program without large file
+    support fails with EOVERFLOW in stat(2) and readdir(3) on anything larger. The many files below cpuN have room for
+    collisions to be impossible in practice. The three kinds cannot collide with each other.
+    """
+    if path == "":
+        return ROOT_INODE
+    cpu = _CPU_NUMBER.fullmatch(path)
+    if cpu is not None:
+        return 1 << 28 | int(cpu[1])
+    if path.startswith(CPU_DIR + "/cpu"):
+        return 1 << 63 | _hash(path, 8)
+    return 1 << 31 | _hash(path, 4)
+
+
+def _hash(path: str, size_bytes: int) -> int:
+    return int.from_bytes(hashlib.blake2b(os.fsencode(path), digest_size=size_bytes).digest())
+
+
+class Tree:
+    """The nodes known so far: the static ones from the start, those of single callers as they are looked up.
+
+    Only paths that the engine confirms are added, so the host's number of CPUs bounds the table; it is never shrunk,
+    which is why FORGET needs no bookkeeping.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._by_inode: dict[int, Node] = {}
+        self._by_path: dict[str, Node] = {}
+        self._names: dict[str, list[str]] = {}
+        for path in ("", "proc", "sys", "sys/devices", "sys/devices/system", CPU_DIR):
+            self._add_static(path, is_dir=True)
+        # Pid 0 is nobody, so these are the host's files: a kernel without swap has no /proc/swaps for anyone.
+        for path in [f"proc/{name}" for name in PROC_VIEWS] + [f"{CPU_DIR}/{name}" for name in CPU_FILES]:
+            if not path.startswith(_PRESSURE_DIR) and self._exists(0, path):
+                self._add_static(path, is_dir=False)
+
+    def _exists(self, pid: int, path: str) -> bool:
+        try:
+            self._engine.kind(pid, path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _add_static(self, path: str, *, is_dir: bool) -> None:
+        self._add(Node(inode_of(path), path, is_dir, per_caller=False))
+        if is_dir:
+            self._names[path] = []
+        if path:
+            parent, _, name = path.rpartition("/")
+            self._names[parent].append(name)
+
+    def _add(self, node: Node) -> Node:
+        known = self._by_inode.setdefault(node.inode, node)
+        if known.path != node.path:
+            raise OSError(errno.EIO, f"{node.path!r} and {known.path!r} have the same inode number {node.inode}")
+        return self._by_path.setdefault(node.path, known)
+
+    def __len__(self) -> int:
+        return len(self._by_inode)
+
+    def node(self, inode: int) -> Node:
+        """The node the kernel means by ``inode``. Raises OSError ESTALE for a number never given out."""
+        try:
+            return self._by_inode[inode]
+        except KeyError:
+            raise OSError(errno.ESTALE, f"inode {inode} is not known") from None
+
+    def static_child(self, parent: Node, name: str) -> Node | None:
+        """The node ``name`` in ``parent`` that every caller has; None if the answer depends on the caller.
+
+        Raises FileNotFoundError for what nobody has, NotADirectoryError.
+        """
+        path = _path(parent, name)
+        node = self._by_path.get(path)
+        if node is not None and not node.per_caller:
+            return node
+        if path == _PRESSURE_DIR or path.startswith((_PRESSURE_DIR + "/", CPU_DIR + "/cpu")):
+            return None
+        raise FileNotFoundError(errno.ENOENT, path)
+
+    def child(self, parent: Node, name: str, pid: int) -> Node:
+        """The node ``name`` in ``parent`` as ``pid`` sees it. Raises FileNotFoundError, NotADirectoryError."""
+        node = self.static_child(parent, name)
+        if node is not None:
+            return node
+        path = _path(parent, name)
+        node = self._by_path.get(path)
+        is_dir = self._engine.kind(pid, path) == "dir"
+        if node is None:
+            node = self._add(Node(inode_of(path), path, is_dir, per_caller=True))
+        if node.is_dir != is_dir:
+            raise OSError(errno.EIO, f"{path!r} is a file for one caller and a directory for another")
+        return node
+
+    def children(self, parent: Node, pid: int) -> Iterator[Node]:
+        """What ``pid`` sees in the directory ``parent``, in order. Raises NotADirectoryError, FileNotFoundError."""
+        if not parent.is_dir:
+            raise NotADirectoryError(errno.ENOTDIR, parent.path)
+        names = list(self._names.get(parent.path, ()))
+        if parent.path == "proc":
+            names.append("pressure")
+        elif parent.path == CPU_DIR or parent.per_caller:
+            names += [name for name in self._engine.listdir(pid, parent.path) if name not in names]
+        for name in names:
+            try:
+                yield self.child(parent, name, pid)
+            except FileNotFoundError:
+                continue  # gone since it was listed, or not this caller's
+
+
+def _path(parent: Node, name: str) -> str:
+    if not parent.is_dir:
+        raise NotADirectoryError(errno.ENOTDIR, parent.path)
+    if name == "..":
+        return parent.path.rpartition("/")[0]
+    if name == ".":
+        return parent.path
+    return f"{parent.path}/{name}" if parent.path else name

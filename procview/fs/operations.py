@@ -1,0 +1,384 @@
+"""The FUSE requests: thin over the engine, and the one place where exceptions stop.
+
+Concurrency: every handler runs on the event loop, and the only checkpoints are the awaits of :class:`BlockingWork`;
+between them nothing else runs, so the tables need no locks. Rendering happens on the loop itself unless it can wait for
+a container: a hop into a thread costs more than the 10 to 40 microseconds a view takes.
+"""
+
+# ruff: noqa: ARG001, ARG002 - FUSE sets the argument lists of its handlers
+
+import errno
+import functools
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import pyfuse3
+
+from procview._fast.engine import Engine, View
+from procview.fs.blocking import BlockingWork, TooSlowError
+from procview.fs.nodes import Node, Tree
+from procview.fs.texts import KeptTexts
+
+log = logging.getLogger(__name__)
+
+STATIC_SECONDS = 365 * 86400.0
+"""How long the kernel may keep what never changes: all attributes, and the names every caller has. A path walk to
+/proc/meminfo then costs no request. Names that only some callers have get 0, since containers share the kernel's cache
+of names: it has to ask each time, also for names it found missing."""
+
+MAX_OPEN = 32768
+"""Open files and directories of all containers together; some 200 bytes each."""
+MAX_OPEN_PER_OWNER = 4096
+"""The same for one pid namespace."""
+
+UNKNOWN_OWNER = 0
+
+_ORDINARY = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENFILE, errno.ENODEV, errno.EBADF}
+)
+"""Errors that are an answer. Any other is logged."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _edge(
+    handler: Callable[Concatenate["ViewOperations", P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate["ViewOperations", P], Coroutine[Any, Any, R]]:
+    """The exception boundary: on anything but FUSEError pyfuse3 ends its main loop, taking /proc from everyone."""
+
+    @functools.wraps(handler)
+    async def guarded(self: "ViewOperations", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await handler(self, *args, **kwargs)
+        except pyfuse3.FUSEError:
+            raise
+        except OSError as error:
+            number = error.errno or errno.EIO
+            if number not in _ORDINARY:
+                self.count("failed")
+                log.warning("%s failed: %s", handler.__name__, error, extra={"event": "failed"})
+            raise pyfuse3.FUSEError(number) from None
+        except Exception:
+            self.unexpected(handler.__name__)
+            raise pyfuse3.FUSEError(errno.EIO) from None
+
+    return guarded
+
+
+def _refusing(number: int) -> Any:
+    """A handler that always fails with the errno ``number``."""
+
+    async def refuse(self: "ViewOperations", *args: object) -> None:
+        raise pyfuse3.FUSEError(number)
+
+    return refuse
+
+
+class _OpenFile:
+    """One open(2). ``text_bytes`` is the length of the last rendering, None before the first."""
+
+    __slots__ = ("owner", "path", "text_bytes", "view")
+
+    def __init__(self, owner: int, path: str, view: View) -> None:
+        self.owner = owner
+        self.path = path
+        self.view = view
+        self.text_bytes: int | None = None
+
+
+class _OpenDirectory:
+    """One opendir(3): what the caller saw then."""
+
+    __slots__ = ("entries", "owner")
+
+    def __init__(self, owner: int, entries: list[tuple[bytes, Node]]) -> None:
+        self.owner = owner
+        self.entries = entries
+
+
+class ViewOperations(pyfuse3.Operations):
+    """Serves ``engine``. ``loadavg_was_read`` is called after each rendering of a loadavg, to wake the sampler.
+
+    ``proc`` is where the callers' pids can be looked up. To be made inside the trio event loop.
+    """
+
+    supports_dot_lookup = True
+    enable_writeback_cache = False
+    enable_acl = False
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        proc: str = "/proc",
+        loadavg_was_read: Callable[[], None] = lambda: None,
+        texts: KeptTexts | None = None,
+        blocking: BlockingWork | None = None,
+    ) -> None:
+        super().__init__()
+        self._engine = engine
+        self._proc = proc
+        self._loadavg_was_read = loadavg_was_read
+        self._tree = Tree(engine)
+        self._texts = KeptTexts() if texts is None else texts
+        self._blocking = BlockingWork() if blocking is None else blocking
+        self._files: dict[int, _OpenFile] = {}
+        self._directories: dict[int, _OpenDirectory] = {}
+        self._next_handle = 1
+        self._open_of: dict[int, int] = {}
+        self._open_total = 0
+        self._counts: dict[str, int] = {}
+        self._attributes: dict[int, pyfuse3.EntryAttributes] = {}
+        self._start_ns = time.time_ns()
+
+    # What is counted and logged
+
+    def count(self, name: str) -> None:
+        """Count one ``name``."""
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def counters(self) -> dict[str, int]:
+        """Counts since start, and gauges: open files, kept text, threads at blocking work, known paths."""
+        return self._counts | {
+            "open": self._open_total,
+            "text_bytes": self._texts.held_bytes,
+            "blocking": self._blocking.running,
+            "nodes": len(self._tree),
+        }
+
+    def unexpected(self, what: str) -> None:
+        """Count and log the exception in hand: a mistake in procview."""
+        self.count("unexpected")
+        log.exception("unexpected error in %s", what, extra={"event": "unexpected"})
+
+    def _host_instead(self, pid: int, path: str, reason: str) -> None:
+        self.count("fallback_" + reason.replace("-", "_"))
+        log.warning("pid %d gets the host's %s: %s", pid, path, reason, extra={"event": f"fallback {reason}"})
+
+    # Who asks
+
+    def _owner(self, pid: int) -> int:
+        """Whom to charge for what ``pid`` opens: its pid namespace. A readlink(2), about 1 microsecond."""
+        try:
+            return int(os.readlink(f"{self._proc}/{pid}/ns/pid")[5:-1])  # "pid:[4026531836]"
+        except (OSError, ValueError):
+            return UNKNOWN_OWNER
+
+    async def _as_caller(self, owner: int, pid: int, path: str, ask: Callable[[int], R]) -> R:
+        """``ask(pid)``; or, if that is too slow or broken, ``ask(0)``: the host's answer. OSErrors pass through."""
+        try:
+            if self._engine.open_blocks(pid):
+                return await self._blocking.run(owner, lambda: ask(pid))
+            return ask(pid)
+        except OSError:
+            raise
+        except TooSlowError:
+            self._host_instead(pid, path, "deadline")
+        except Exception:
+            self.unexpected(f"{path} for pid {pid}")
+        return ask(0)
+
+    def _admit(self, owner: int) -> None:
+        """Charge one open file to ``owner``. Raises OSError ENFILE."""
+        mine = self._open_of.get(owner, 0)
+        if self._open_total >= MAX_OPEN or mine >= MAX_OPEN_PER_OWNER:
+            self.count("refused_opens")
+            log.warning("%d files are open, %d of them by pid namespace %d: no more",
+                        self._open_total, mine, owner, extra={"event": "refused"})  # fmt: skip
+            raise OSError(errno.ENFILE, "too many open files")
+        self._open_of[owner] = mine + 1
+        self._open_total += 1
+
+    def _discharge(self, owner: int) -> None:
+        self._open_total -= 1
+        left = self._open_of[owner] - 1
+        if left:
+            self._open_of[owner] = left
+        else:
+            del self._open_of[owner]
+
+    def _new_handle(self) -> int:
+        handle = self._next_handle
+        self._next_handle += 1
+        return handle
+
+    # Names and attributes
+
+    def _entry(self, node: Node) -> pyfuse3.EntryAttributes:
+        entry = self._attributes.get(node.inode)
+        if entry is not None:
+            return entry
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = pyfuse3.InodeT(node.inode)
+        entry.generation = 0
+        entry.entry_timeout = 0.0 if node.per_caller else STATIC_SECONDS
+        entry.attr_timeout = STATIC_SECONDS
+        entry.st_mode = pyfuse3.ModeT(stat.S_IFDIR | 0o555 if node.is_dir else stat.S_IFREG | 0o444)
+        entry.st_nlink = 1  # of a directory: "not counted", as the number of cpuN would depend on the caller
+        entry.st_uid = entry.st_gid = 0
+        entry.st_size = entry.st_blocks = 0
+        entry.st_blksize = 4096
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = self._start_ns
+        if not node.per_caller:  # the others are many and seldom asked for
+            self._attributes[node.inode] = entry
+        return entry
+
+    @_edge
+    async def lookup(
+        self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        parent = self._tree.node(parent_inode)
+        text = os.fsdecode(name)
+        node = self._tree.static_child(parent, text)
+        if node is None:
+            node = await self._as_caller(
+                self._owner(ctx.pid), ctx.pid, parent.path, lambda pid: self._tree.child(parent, text, pid)
+            )
+        return self._entry(node)
+
+    @_edge
+    async def getattr(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        return self._entry(self._tree.node(inode))
+
+    @_edge
+    async def access(self, inode: pyfuse3.InodeT, mode: pyfuse3.ModeT, ctx: pyfuse3.RequestContext) -> bool:
+        # Only without default_permissions does the kernel ask.
+        node = self._tree.node(inode)
+        return not mode & os.W_OK and (node.is_dir or not mode & os.X_OK)
+
+    @_edge
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        data = pyfuse3.StatvfsData()
+        data.f_bsize = data.f_frsize = 4096
+        data.f_blocks = data.f_bfree = data.f_bavail = 0
+        data.f_files = data.f_ffree = data.f_favail = 0
+        data.f_namemax = 255
+        return data
+
+    # Files
+
+    @_edge
+    async def open(self, inode: pyfuse3.InodeT, flags: pyfuse3.FlagT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        node = self._tree.node(inode)
+        if node.is_dir:
+            raise IsADirectoryError(errno.EISDIR, node.path)
+        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+            raise PermissionError(errno.EACCES, node.path)
+        owner = self._owner(ctx.pid)
+        self._admit(owner)
+        try:
+            view = await self._as_caller(owner, ctx.pid, node.path, lambda pid: self._engine.open(pid, node.path))
+        except BaseException:
+            self._discharge(owner)
+            raise
+        if view.fallback is not None:
+            self._host_instead(ctx.pid, node.path, view.fallback)
+        handle = self._new_handle()
+        self._files[handle] = _OpenFile(owner, node.path, view)
+        # direct_io: the bytes depend on the reader, so the page cache, which is the inode's, must hold none of them.
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), direct_io=True, keep_cache=False)
+
+    @_edge
+    async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
+        file = self._files.get(fh)
+        if file is None:
+            raise OSError(errno.EBADF, f"handle {fh} is not open")
+        if off:
+            if file.text_bytes is not None and off >= file.text_bytes:
+                return b""
+            kept = self._texts.get(file.owner, fh)
+            if kept is not None:
+                return kept[off : off + size]
+        text = await self._render(file)
+        file.text_bytes = len(text)
+        if fh in self._files:  # not released while a thread rendered: else nobody would ever drop the text
+            self._texts.keep(file.owner, fh, text, delivered=not off and size >= len(text))
+        return text[off : off + size]
+
+    async def _render(self, file: _OpenFile) -> bytes:
+        """The text as of now; the host's if the container's is too slow or rendering breaks. OSErrors pass through."""
+        try:
+            if file.view.blocking:
+                text = await self._blocking.run(file.owner, file.view.render)
+            else:
+                text = file.view.render()
+            if file.path == "proc/loadavg":
+                self._loadavg_was_read()
+            return text
+        except OSError:
+            raise
+        except TooSlowError:
+            self.count("fallback_deadline")
+            log.warning("a reader gets the host's %s: deadline", file.path, extra={"event": "fallback deadline"})
+        except Exception:
+            self.unexpected(f"rendering {file.path}")
+        return self._engine.open(0, file.path).render()
+
+    @_edge
+    async def release(self, fh: pyfuse3.FileHandleT) -> None:
+        file = self._files.pop(fh, None)
+        if file is not None:
+            self._texts.drop(file.owner, fh)
+            self._discharge(file.owner)
+
+    # Directories
+
+    @_edge
+    async def opendir(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileHandleT:
+        node = self._tree.node(inode)
+        owner = self._owner(ctx.pid)
+        self._admit(owner)
+        try:
+            entries = [(b".", node), (b"..", self._tree.child(node, "..", 0))]
+            entries += [
+                (os.fsencode(child.path.rpartition("/")[2]), child)
+                for child in await self._as_caller(
+                    owner, ctx.pid, node.path, lambda pid: list(self._tree.children(node, pid))
+                )
+            ]
+        except BaseException:
+            self._discharge(owner)
+            raise
+        handle = self._new_handle()
+        self._directories[handle] = _OpenDirectory(owner, entries)
+        return pyfuse3.FileHandleT(handle)
+
+    @_edge
+    async def readdir(self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        directory = self._directories.get(fh)
+        if directory is None:
+            raise OSError(errno.EBADF, f"handle {fh} is not open")
+        for number in range(start_id, len(directory.entries)):
+            name, node = directory.entries[number]
+            if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), self._entry(node), number + 1):
+                break
+
+    @_edge
+    async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
+        directory = self._directories.pop(fh, None)
+        if directory is not None:
+            self._discharge(directory.owner)
+
+    # What procfs does not do either. What is not listed gets pyfuse3's ENOSYS, which tells the kernel never to ask
+    # again: right for flush, fsync, poll and extended attributes.
+
+    @_edge
+    async def setattr(
+        self,
+        inode: pyfuse3.InodeT,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: pyfuse3.FileHandleT | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        raise pyfuse3.FUSEError(errno.EACCES if fields.update_size else errno.EPERM)
+
+    mknod = mkdir = unlink = rmdir = symlink = rename = link = _refusing(errno.EPERM)
+    create = _refusing(errno.EACCES)
+    readlink = _refusing(errno.EINVAL)
+    write = _refusing(errno.EBADF)

@@ -1,0 +1,194 @@
+"""The configuration file: TOML in, a frozen :class:`Settings` out.
+
+Touches one file, /etc/procview/procview.toml unless told otherwise. docs/settings.md says what each key means.
+Anything that is not exactly right is a :class:`SettingsError` naming file, line and key, so that a typing mistake never
+silently means "the default".
+"""
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+DEFAULT_CONFIG = "/etc/procview/procview.toml"
+DEFAULT_MOUNT = "/run/procview/fs"
+_MAX_BYTES = 1 << 20
+"""A configuration larger than this is somebody's mistake (a device, a log), not a configuration."""
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used; the text says where and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be configured. The defaults are the ones of docs/settings.md."""
+
+    cpus: Literal["quota", "cpuset"] = "quota"
+    topology: Literal["container", "host"] = "container"
+    swap: bool = True
+    devices: Literal["container", "host"] = "container"
+    uptime: Literal["container", "host"] = "container"
+    loadavg: bool = True
+    mount: str = DEFAULT_MOUNT
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def _one_of(*words: str) -> tuple[str, Callable[[object], bool]]:
+    return "one of " + ", ".join(f'"{word}"' for word in words), lambda value: value in words
+
+
+def _is_mount(value: object) -> bool:
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        return False
+    return os.path.normpath(value).strip("/") != ""
+
+
+_BOOL: tuple[str, Callable[[object], bool]] = ("true or false", lambda value: isinstance(value, bool))
+_ALLOWED: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "cpus": _one_of("quota", "cpuset"),
+    "topology": _one_of("container", "host"),
+    "swap": _BOOL,
+    "devices": _one_of("container", "host"),
+    "uptime": _one_of("container", "host"),
+    "loadavg": _BOOL,
+    "mount": ("an absolute path other than /", _is_mount),
+    "log_level": _one_of("debug", "info", "warning", "error"),
+}
+assert _ALLOWED.keys() == {field.name for field in fields(Settings)}
+
+
+def load(path: str | None) -> Settings:
+    """The settings in the file ``path``; None means the default file, which may be absent. Raises SettingsError."""
+    named = path is not None
+    path = DEFAULT_CONFIG if path is None else path
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except FileNotFoundError:
+        if named:
+            raise SettingsError(f"{path}: no such file") from None
+        return Settings()
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    if len(content) > _MAX_BYTES:
+        raise SettingsError(f"{path}: larger than {_MAX_BYTES} bytes")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SettingsError(f"{path}:{line}: not UTF-8 text") from error
+    return parse(text, path)
+
+
+def parse(text: str, name: str) -> Settings:
+    """The settings in the TOML ``text``; ``name`` is the file named in errors. Raises SettingsError."""
+    try:
+        table: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        where = re.search(r"\(at line (\d+), column \d+\)$", message)
+        line = int(where[1]) if where else text.count("\n") + 1  # the other form is "(at end of document)"
+        raise SettingsError(f"{name}:{line}: not valid TOML: {message}") from error
+    except RecursionError as error:
+        raise SettingsError(f"{name}: not valid TOML: nested too deeply") from error
+    for key, value in table.items():
+        if key not in _ALLOWED:
+            raise SettingsError(f"{name}:{_line_of(text, key)}: unknown key {key!r}; known are {', '.join(_ALLOWED)}")
+        allowed, check = _ALLOWED[key]
+        if not check(value):
+            place = f"{name}:{_line_of(text, key)}"
+            raise SettingsError(f"{place}: {key} = {_show(value)} is not allowed; it must be {allowed}")
+    if "mount" in table:
+        table["mount"] = os.path.normpath("/" + table["mount"].lstrip("/"))
+    return Settings(**table)
+
+
+def _show(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return json.dumps(value[:60], ensure_ascii=False)
+        case dict():
+            return "(a table)"
+        case list():
+            return "(an array)"
+        case _:
+            return str(value)[:60]
+
+
+# tomllib does not say where a key stood, so the lines are found again. The text is known to be valid TOML here, which
+# is what lets this scanner be small: it only has to tell keys from values.
+_BLANK = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
+_KEY = re.compile(r"""(?:[^"'=\]#\n]+|"(?:[^"\\]|\\.)*"|'[^']*')+""")
+_VALUE_PART = re.compile(
+    r'''"""(?:[^\\]|\\.)*?"""(?:"{0,2})|\'\'\'.*?\'\'\'(?:'{0,2})|"(?:[^"\\]|\\.)*"|'[^']*'|\#[^\n]*|[\[\]{}\n]|[^"'\#\[\]{}\n]+''',
+    re.DOTALL,
+)
+
+
+def _line_of(text: str, key: str) -> int:
+    """The 1-based line where the top-level ``key`` first appears in the valid TOML ``text``."""
+    for names, line in _keys(text):
+        if names[0] == key:
+            return line
+    return 1  # not reached for a key tomllib has found
+
+
+def _keys(text: str) -> Iterator[tuple[list[str], int]]:
+    """Every key of the valid TOML ``text`` as its full path, with its line."""
+    table: list[str] = []
+    at = 0
+    while (at := _matched(_BLANK, text, at).end()) < len(text):
+        line = text.count("\n", 0, at) + 1
+        header = text[at] == "["
+        if header:
+            at += 2 if text.startswith("[[", at) else 1
+        found = _matched(_KEY, text, at)
+        at = found.end()
+        names = _names(found[0])
+        if header:
+            table = names
+            yield table, line
+            at = text.find("\n", at)
+            if at < 0:
+                return
+        else:
+            yield table + names, line
+            at = _after_value(text, at + 1)
+
+
+def _matched(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
+    found = pattern.match(text, at)
+    if found is None:
+        raise AssertionError(f"valid TOML expected at {at}")
+    return found
+
+
+def _names(key: str) -> list[str]:
+    """``a."b c".d`` as ["a", "b c", "d"]."""
+    names: list[str] = []
+    value: Any = tomllib.loads(f"{key.strip()} = 0")
+    while isinstance(value, dict):
+        ((name, value),) = value.items()
+        names.append(name)
+    return names
+
+
+def _after_value(text: str, at: int) -> int:
+    """Where the value that starts at ``at`` ends: the first line end outside of strings and brackets."""
+    depth = 0
+    while at < len(text):
+        part = _matched(_VALUE_PART, text, at)
+        at = part.end()
+        if part[0] in ("[", "{"):
+            depth += 1
+        elif part[0] in ("]", "}"):
+            depth -= 1
+        elif part[0] == "\n" and depth == 0:
+            break
+    return at

@@ -1,0 +1,56 @@
+"""For all tests: on what they run, said at the start; and that nothing is left of them, checked at the end."""
+
+import os
+import platform
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from tests import session as this_run
+from tests.containers import cgroups, engines
+
+_before = pytest.StashKey[this_run.Leftovers]()
+_left = pytest.StashKey[list[str]]()
+
+
+def pytest_report_header() -> list[str]:
+    """The implementation and the machine: what decides what the results mean."""
+    modules = sorted(path.name.split(".")[0] for path in Path("procview/_fast").glob("*.so"))
+    versions = {name: metadata.version(name) for name in ("Cython", "pyfuse3", "trio", "psutil")}
+    found = [f"{engine.name} {engine.version() or '(not installed)'}" for engine in engines.ALL]
+    return [
+        f"procview: {metadata.version('procview')}, compiled: {', '.join(modules) or 'NOTHING'}",
+        "built with: " + ", ".join(f"{name} {version}" for name, version in versions.items()),
+        f"python: {platform.python_version()} ({sys.executable}), user id {os.geteuid()}",
+        f"kernel: {platform.release()} {platform.machine()}, {os.cpu_count()} CPUs, cgroup layout {cgroups.layout()}",
+        "engines: " + ", ".join(found),
+    ]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ[this_run.VARIABLE] = this_run.SESSION
+    config.stash[_before] = this_run.leftovers()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    session.config.stash[_left] = left = _wait_for_nothing(session.config.stash[_before])
+    if left and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _wait_for_nothing(before: this_run.Leftovers) -> list[str]:
+    """What is still there after five seconds: a killed container takes a moment to go."""
+    deadline = time.monotonic() + 5
+    while (left := this_run.leftovers().since(before)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash.get(_left, []):
+        terminalreporter.write_line(f"LEFT BEHIND by these tests: {line}", red=True)

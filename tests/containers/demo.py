@@ -1,0 +1,151 @@
+"""``./dev demo``: a container and its host, side by side, with procview in between."""
+
+import itertools
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+from tests import session
+from tests.containers import engines
+from tests.containers.cgroups import Limits
+from tests.containers.rootfs import Rootfs, environment
+from tests.containers.served import Daemon
+
+MEMORY_BYTES = 512 << 20
+SWAP_BYTES = 64 << 20
+COMMANDS = (
+    "free -m",
+    "nproc --all",
+    "uptime",
+    "top -bn1 | head -5",
+    "lscpu | head",
+    "cat /proc/partitions",
+)
+_GAP = " │ "
+_NARROWEST_COLUMN = 60
+_WIDEST_COLUMN = 86
+
+
+def _host_has_swap() -> bool:
+    return len(Path("/proc/swaps").read_text(encoding="utf-8").splitlines()) > 1
+
+
+def _limits() -> Limits:
+    last = max(os.sched_getaffinity(0))
+    return Limits(
+        memory_bytes=MEMORY_BYTES,
+        swap_bytes=SWAP_BYTES if _host_has_swap() else None,
+        cpuset=str(last),
+        cpus=1.0,
+    )
+
+
+class Page:
+    """Prints two columns where the terminal is wide enough for them, and one below the other where it is not."""
+
+    def __init__(self, width: int, *, colour: bool) -> None:
+        self._column = min((width - len(_GAP)) // 2, _WIDEST_COLUMN)
+        self._stacked = self._column < _NARROWEST_COLUMN
+        self._width = min(width, 100) if self._stacked else 2 * self._column + len(_GAP)
+        self._colour = colour
+
+    def _paint(self, code: str, text: str) -> str:
+        return f"\033[{code}m{text}\033[0m" if self._colour else text
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+
+    def title(self, left: str, right: str) -> None:
+        if not self._stacked:
+            print("\n" + self._paint("1;36", left.ljust(self._column)) + _GAP + self._paint("1;33", right))
+
+    def section(self, command: str, left: str, right: str) -> None:
+        """What one command says in the container (left) and on the host (right)."""
+        print(
+            self._paint("2", "─" * 3)
+            + " "
+            + self._paint("1", command)
+            + " "
+            + self._paint("2", "─" * (self._width - len(command) - 5))
+        )
+        if self._stacked:
+            for name, colour, text in (("container", "1;36", left), ("host", "1;33", right)):
+                print(self._paint(colour, name))
+                print("\n".join(f"  {line[: self._width - 2]}" for line in _lines(text)))
+        else:
+            for row in itertools.zip_longest(_lines(left), _lines(right), fillvalue=""):
+                first, second = (_cut(line, self._column) for line in row)
+                print((first.ljust(self._column) + self._paint("2", _GAP) + second).rstrip())
+        print(flush=True)
+
+
+def _lines(text: str) -> list[str]:
+    """The lines that are not blank, without gaps that only cost width: empty columns, and the padding after commas."""
+    lines = [re.sub(", +", ", ", line.rstrip()) for line in text.splitlines() if line.strip()]
+    width = max(map(len, lines), default=0)
+    used = {column for line in lines for column, letter in enumerate(line) if letter != " "}
+    kept = [column for column in range(width) if used.intersection(range(column - 2, column + 1))]
+    return ["".join(line[column] for column in kept if column < len(line)) for line in lines]
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _show(page: Page, undo: ExitStack) -> None:
+    directory = undo.enter_context(session.temporary_directory())
+    page.say("procview: starting its daemon on a temporary mount ...")
+    daemon = Daemon.start(directory)
+    undo.callback(daemon.stop)
+    limits = _limits()
+    swap = f", {SWAP_BYTES >> 20} MiB of swap" if limits.swap_bytes else ""
+    page.say(f"runc: a container with {MEMORY_BYTES >> 20} MiB of memory{swap}, on CPU {limits.cpuset} only ...")
+    rootfs = Rootfs.create(directory / "rootfs")
+    container = undo.enter_context(engines.RUNC.start(rootfs, limits, views=daemon.mount))
+    page.title("inside the container", "on the host")
+    for command in COMMANDS:
+        script = ["sh", "-c", command]
+        host = subprocess.run(script, capture_output=True, text=True, env=environment({}), timeout=30, check=False)
+        page.section(command, _said(container.run(script)), _said(host))
+
+
+def _said(result: subprocess.CompletedProcess[str]) -> str:
+    return result.stdout + result.stderr
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Run it; whatever happens, nothing of it is left."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    os.environ[session.VARIABLE] = session.SESSION
+    before = session.leftovers()
+    page = Page(shutil.get_terminal_size(fallback=(160, 24)).columns, colour=sys.stdout.isatty())
+    status = 0
+    try:
+        with ExitStack() as undo:
+            _show(page, undo)
+    except KeyboardInterrupt:
+        page.say("interrupted")
+        status = 130
+    except BrokenPipeError:  # as with ./dev demo | head
+        sys.stdout = sys.stderr
+        status = 1
+    left = session.leftovers().since(before)
+    for line in left:
+        print(f"left behind: {line}", file=sys.stderr)
+    page.say("cleaned up: no mount, no container, no process is left." if not left else "")
+    return status or bool(left)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

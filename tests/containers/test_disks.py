@@ -1,0 +1,66 @@
+"""The disks of a container: its root under its own name, its own traffic only."""
+
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests import session
+from tests.containers.conftest import Start
+from tests.containers.engines import Container
+
+
+def _whole_disk(path: str) -> tuple[int, int]:
+    """Device number of the disk that holds a path, and its size in KiB."""
+    device = os.stat(path).st_dev
+    link = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
+    if not link.exists():
+        pytest.skip(f"the file system of {path} is on no block device of this machine")
+    folder = link.resolve()
+    if (folder / "partition").exists():
+        folder = folder.parent
+    major, minor = (folder / "dev").read_text(encoding="ascii").split(":")
+    return os.makedev(int(major), int(minor)), int((folder / "size").read_text(encoding="ascii")) // 2
+
+
+def _names(container: Container, path: str) -> list[str]:
+    return [
+        line.split()[2 if "diskstats" in path else 3] for line in container.read(path).splitlines()[_HEADER[path] :]
+    ]
+
+
+_HEADER = {"/proc/diskstats": 0, "/proc/partitions": 2}
+
+
+@pytest.mark.parametrize("path", _HEADER)
+def test_the_disk_of_the_root_is_shown_as_sda_and_no_other(start_runc: Start, path: str) -> None:
+    _whole_disk("/var/tmp")
+    assert _names(start_runc(), path) == ["sda"]
+
+
+def test_the_root_disk_has_the_size_of_the_hosts(start_runc: Start) -> None:
+    _, size_kb = _whole_disk("/var/tmp")
+    row = start_runc().read("/proc/partitions").splitlines()[2].split()
+    assert int(row[2]) == size_kb
+
+
+@pytest.mark.parametrize("path", _HEADER)
+def test_the_root_disk_keeps_the_name_of_its_own_node(start_runc: Start, path: str) -> None:
+    device, _ = _whole_disk("/var/tmp")
+    container = start_runc(block_devices=[("/dev/xvdq", device)])
+    assert _names(container, path) == ["xvdq"]
+
+
+def test_what_the_container_writes_is_counted(start_unshare: Start) -> None:
+    _whole_disk("/var/tmp")
+    with session.temporary_directory() as directory:
+        container = start_unshare()
+
+        def written_sectors() -> int:
+            return sum(int(line.split()[9]) for line in container.read("/proc/diskstats").splitlines())
+
+        before = written_sectors()
+        file = shlex.quote(f"{directory}/data")
+        container.run(["sh", "-c", f"dd if=/dev/zero of={file} bs=1M count=8 conv=fsync oflag=direct"])
+        assert written_sectors() - before >= 8 * 2048

@@ -1,0 +1,112 @@
+"""The daemon as a process of its own, under a mount point of the test's own, and all of it gone afterwards."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from procview.fs.mount import detach, parse_mountinfo, top_mount
+from tests.session import new_directory, remove_directory
+
+DEADLINE_SECONDS = 20.0
+
+needs_mount = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="mounting with allow_other needs root"),
+    pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="this machine has no /dev/fuse"),
+]
+
+
+def eventually(condition: Callable[[], object], what: str) -> None:
+    """Wait until ``condition()`` holds; fail naming ``what`` when it never does."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"never came: {what}")
+        time.sleep(0.01)
+
+
+@dataclass
+class Place:
+    """A folder with a mount point ``fs`` and a configuration, and the daemons started there."""
+
+    directory: Path
+    started: list["Daemon"] = field(default_factory=list)
+
+    @property
+    def mount(self) -> Path:
+        return self.directory / "run" / "fs"
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "procview.toml"
+
+    def start(self, *, ready: bool = True, **environment: str) -> "Daemon":
+        """Start a daemon; with ``ready`` wait until it serves. ``environment`` is added to ours."""
+        log = self.directory / f"log{len(self.started)}"
+        if not self.config.exists():
+            self.config.write_text("", encoding="utf-8")
+        argv = [sys.executable, "-m", "procview", "serve", "--mount", str(self.mount), "--config", str(self.config)]
+        with log.open("wb") as output:
+            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                       env=os.environ | environment)  # fmt: skip
+        daemon = Daemon(process, log)
+        self.started.append(daemon)
+        if ready:
+            daemon.says("serving ")
+        return daemon
+
+    def clean_up(self) -> None:
+        """End every daemon and take away every mount below the folder."""
+        for daemon in self.started:
+            if daemon.process.poll() is None:
+                daemon.process.kill()
+            daemon.process.wait()
+        for entry in parse_mountinfo(Path("/proc/self/mountinfo").read_text(encoding="utf-8")):
+            if Path(entry.path).is_relative_to(self.directory):
+                with contextlib.suppress(OSError):
+                    detach(entry.path)
+
+
+@dataclass
+class Daemon:
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def says(self, words: str) -> None:
+        """Wait until its log has ``words``."""
+        eventually(lambda: words in self.said or self.process.poll() is not None, words)
+        assert words in self.said, f"ended with {self.process.returncode}: {self.said}"
+
+    def ends(self) -> int:
+        """Wait for its end; its exit code."""
+        return self.process.wait(DEADLINE_SECONDS)
+
+    def stop(self) -> None:
+        """SIGTERM, and a good end."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.ends() == 0, self.said
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    here = Place(new_directory())
+    try:
+        yield here
+    finally:
+        here.clean_up()
+        remove_directory(here.directory)
+
+
+def is_mounted(path: Path) -> bool:
+    return top_mount(str(path)) is not None

@@ -1,0 +1,183 @@
+"""The daemon's life: start, refusals, what a crash left, the end; each with real processes and real mounts."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from procview.fs.mount import top_mount
+from tests.daemon.process import Place, eventually, is_mounted, needs_mount
+
+pytestmark = needs_mount
+
+
+def test_sigterm_leaves_nothing(place: Place) -> None:
+    daemon = place.start()
+    children = psutil.Process(daemon.process.pid).children(recursive=True)
+    assert (place.mount / "proc/uptime").read_bytes()
+    daemon.stop()
+    assert not is_mounted(place.mount)
+    # The folder "run", the mount point and the lock were made by the daemon.
+    assert sorted(path.name for path in place.directory.iterdir()) == ["log0", "procview.toml"]
+    assert not children
+    assert daemon.said.count("\n") == 3, daemon.said
+
+
+def test_a_mount_point_that_was_there_stays(place: Place) -> None:
+    place.mount.mkdir(parents=True)
+    place.start().stop()
+    assert list(place.mount.iterdir()) == []
+    assert list(place.mount.parent.iterdir()) == [place.mount]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_right_at_the_start_leaves_nothing_either(place: Place, number: signal.Signals) -> None:
+    daemon = place.start(ready=False)
+    eventually(lambda: is_mounted(place.mount), "the mount")
+    daemon.process.send_signal(number)
+    assert daemon.ends() == 0, daemon.said
+    assert not place.mount.parent.exists()
+
+
+def test_a_second_instance_is_refused_with_the_pid_of_the_first(place: Place) -> None:
+    first = place.start()
+    second = place.start(ready=False)
+    assert second.ends() == 1
+    assert f"served by procview, pid {first.process.pid} " in second.said
+    assert (place.mount / "proc/uptime").read_bytes()
+    first.stop()
+
+
+def test_the_same_mount_under_another_name_is_refused_too(place: Place) -> None:
+    place.start()
+    alias = Place(place.directory / "alias")
+    alias.directory.symlink_to(place.directory)
+    second = alias.start(ready=False)
+    place.started.append(second)
+    assert second.ends() == 1
+    assert "served by procview" in second.said
+
+
+def test_what_a_crash_left_is_cleared(place: Place) -> None:
+    first = place.start()
+    first.process.kill()
+    first.process.wait()
+    assert is_mounted(place.mount)
+    with pytest.raises(OSError):
+        (place.mount / "proc/uptime").read_bytes()
+    second = place.start()
+    assert "removed the mount of a procview that had died" in second.said
+    assert (place.mount / "proc/uptime").read_bytes()
+    second.stop()
+    assert not is_mounted(place.mount)
+
+
+def test_two_crashes_are_cleared(place: Place) -> None:
+    for _ in range(2):
+        daemon = place.start()
+        (place.mount.parent / "fs.lock").unlink()
+        daemon.process.kill()
+        daemon.process.wait()
+    place.start().stop()
+    assert not is_mounted(place.mount)
+
+
+def test_a_foreign_mount_is_refused_and_left_alone(place: Place) -> None:
+    place.mount.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "procview", place.mount], check=True)
+    (place.mount / "precious").touch()
+    daemon = place.start(ready=False)
+    assert daemon.ends() == 1
+    assert "tmpfs of 'procview' is mounted there, which is not procview's" in daemon.said
+    assert (place.mount / "precious").exists()
+    assert sorted(path.name for path in place.mount.parent.iterdir()) == ["fs"]
+
+
+def test_a_live_instance_without_its_lock_is_refused(place: Place) -> None:
+    place.start()
+    (place.mount.parent / "fs.lock").unlink()
+    second = place.start(ready=False)
+    assert second.ends() == 1
+    assert "another procview that holds no lock" in second.said
+    assert (place.mount / "proc/uptime").read_bytes()
+
+
+def test_a_mount_over_ours_is_left_alone(place: Place) -> None:
+    daemon = place.start()
+    subprocess.run(["mount", "-t", "tmpfs", "other", place.mount], check=True)
+    daemon.process.send_signal(signal.SIGTERM)
+    daemon.ends()
+    assert "is mounted over it; left alone" in daemon.said
+    entry = top_mount(str(place.mount))
+    assert entry is not None
+    assert entry.fs_type == "tmpfs"
+
+
+def test_being_unmounted_by_somebody_else_is_an_error(place: Place) -> None:
+    daemon = place.start()
+    subprocess.run(["umount", place.mount], check=True)
+    assert daemon.ends() == 1
+    assert "somebody else unmounted it" in daemon.said
+    assert not place.mount.parent.exists()
+
+
+def test_a_mount_point_that_cannot_be(place: Place) -> None:
+    place.mount.parent.mkdir()
+    place.mount.touch()
+    daemon = place.start(ready=False)
+    assert daemon.ends() == 1
+    assert f"{place.mount}: is not a directory" in daemon.said
+    assert sorted(path.name for path in place.mount.parent.iterdir()) == ["fs"]
+
+
+def test_it_may_open_as_many_files_as_the_hard_limit_says(place: Place) -> None:
+    daemon = place.start()
+    soft, hard = psutil.Process(daemon.process.pid).rlimit(psutil.RLIMIT_NOFILE)
+    assert soft == hard
+
+
+def test_idle_means_idle(place: Place) -> None:
+    daemon = place.start()
+    (place.mount / "proc/meminfo").read_bytes()
+    status = Path(f"/proc/{daemon.process.pid}/status")
+
+    def switches() -> str:
+        return "".join(line for line in status.read_text().splitlines() if "ctxt_switches" in line)
+
+    def settled() -> bool:
+        before = switches()
+        time.sleep(0.2)
+        return switches() == before
+
+    eventually(settled, "the end of the last request")
+    before = switches()
+    with pytest.raises(subprocess.TimeoutExpired):
+        daemon.process.wait(3)
+    assert switches() == before
+
+
+def test_sigusr1_logs_counters(place: Place) -> None:
+    daemon = place.start()
+    (place.mount / "proc/meminfo").read_bytes()
+    daemon.process.send_signal(signal.SIGUSR1)
+    daemon.says("rss_bytes=")
+    assert "fs_open=0" in daemon.said
+    assert "engine_reads=" in daemon.said
+    daemon.stop()
+
+
+def test_under_the_journal_lines_have_priorities(place: Place) -> None:
+    # systemd sets JOURNAL_STREAM to device and inode of the stream that stderr is; here a file plays that part.
+    log = place.directory / f"log{len(place.started)}"
+    log.touch()
+    stat = log.stat()
+    daemon = place.start(JOURNAL_STREAM=f"{stat.st_dev}:{stat.st_ino}")
+    assert daemon.said.startswith("<6>serving ")
+    other = place.start(ready=False, JOURNAL_STREAM="1:1")
+    other.ends()
+    assert other.said.startswith("procview: ")
+    assert os.path.exists(log)

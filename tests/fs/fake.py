@@ -1,0 +1,78 @@
+"""An engine of the same shape as the real one whose texts, delays and mistakes a test decides.
+
+It stands in where the file system's own bookkeeping is tested; the views themselves are tested with the real engine.
+"""
+
+# ruff: noqa: ARG005 - the texts and mistakes that a test makes up need not depend on who reads what
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+from procview._fast.engine import PROC_VIEWS, Engine
+
+CPU_DIR = "sys/devices/system/cpu"
+
+
+@dataclass
+class FakeView:
+    """Renders whatever ``text`` returns."""
+
+    path: str
+    text: Callable[[], bytes]
+    fallback: str | None = None
+    blocking: bool = False
+
+    def render(self) -> bytes:
+        return self.text()
+
+
+@dataclass
+class FakeEngine:
+    """Every view of every caller is ``text(pid, path)``; pid 0 gets ``host <path>``."""
+
+    text: Callable[[int, str], bytes] = lambda pid, path: f"{pid} {path}\n".encode()
+    cpus_of: dict[int, int] = field(default_factory=dict)
+    pressure: bool = True
+    opening: Callable[[int], None] = lambda pid: None
+    open_blocking: bool = False
+    render_blocking: bool = False
+    fallback: str | None = None
+    missing: frozenset[str] = frozenset()
+
+    def as_engine(self) -> Engine:
+        """Itself, as what the file system takes."""
+        return cast("Engine", self)
+
+    def _files(self, pid: int) -> set[str]:
+        files = {f"proc/{name}" for name in PROC_VIEWS if self.pressure or not name.startswith("pressure")}
+        files |= {f"{CPU_DIR}/{name}" for name in ("kernel_max", "offline", "online", "possible", "present")}
+        for cpu in range(self.cpus_of.get(pid, 4)):
+            files |= {f"{CPU_DIR}/cpu{cpu}/online", f"{CPU_DIR}/cpu{cpu}/topology/core_id"}
+        return files - self.missing
+
+    def open(self, pid: int, path: str) -> FakeView:
+        self.opening(pid)
+        if self.kind(pid, path) == "dir":
+            raise IsADirectoryError(errno.EISDIR, path)
+        if pid == 0:
+            return FakeView(path, lambda: f"host {path}\n".encode(), fallback="unknown-caller")
+        return FakeView(path, lambda: self.text(pid, path), self.fallback, self.render_blocking)
+
+    def open_blocks(self, pid: int) -> bool:
+        return self.open_blocking and pid != 0
+
+    def kind(self, pid: int, path: str) -> Literal["file", "dir"]:
+        files = self._files(pid)
+        if path in files:
+            return "file"
+        if any(file.startswith(f"{path}/") for file in files):
+            return "dir"
+        raise FileNotFoundError(errno.ENOENT, path)
+
+    def listdir(self, pid: int, path: str) -> list[str]:
+        names = {file[len(path) + 1 :].split("/")[0] for file in self._files(pid) if file.startswith(f"{path}/")}
+        if not names:
+            raise FileNotFoundError(errno.ENOENT, path)
+        return sorted(names, key=lambda name: (len(name), name))

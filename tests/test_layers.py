@@ -1,0 +1,90 @@
+"""What may import what; docs/architecture.md says why."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "procview"
+MODULES = sorted(PACKAGE.rglob("*.py")) + sorted(PACKAGE.rglob("*.pyi"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Every module that ``path`` imports anywhere in it, functions and type checks included, by its full name."""
+    package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def within(module: str, *packages: str) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+@pytest.fixture(params=MODULES, ids=name_of)
+def imports(request: pytest.FixtureRequest) -> tuple[str, set[str]]:
+    return name_of(request.param), set(imports_of(request.param))
+
+
+def test_only_fs_imports_pyfuse3(imports: tuple[str, set[str]]) -> None:
+    module, names = imports
+    assert within(module, "procview.fs") or not any(within(name, "pyfuse3") for name in names)
+
+
+def test_only_daemon_and_fs_import_trio(imports: tuple[str, set[str]]) -> None:
+    module, names = imports
+    assert within(module, "procview.fs", "procview.daemon") or not any(within(name, "trio") for name in names)
+
+
+def test_the_hot_path_knows_nothing_of_the_rest(imports: tuple[str, set[str]]) -> None:
+    module, names = imports
+    if within(module, "procview._fast"):
+        assert not [name for name in names if within(name, "procview") and not within(name, "procview._fast")]
+
+
+def test_fs_knows_no_policy_and_no_people(imports: tuple[str, set[str]]) -> None:
+    module, names = imports
+    if within(module, "procview.fs"):
+        above = ("procview.daemon", "procview.cli", "procview.settings", "procview.roots", "procview.notify", "click")
+        assert not [name for name in names if within(name, *above)]
+
+
+def test_nothing_imports_the_commands(imports: tuple[str, set[str]]) -> None:
+    module, names = imports
+    if not within(module, "procview.cli", "procview.__main__"):
+        assert not [name for name in names if within(name, "procview.cli", "click")]
+
+
+def test_the_small_modules_stay_small(imports: tuple[str, set[str]]) -> None:
+    module, names = imports
+    allowed = {
+        "procview.settings": (),
+        "procview.notify": (),
+        "procview.logs": (),
+        "procview.roots": ("procview._fast", "procview.settings"),
+    }
+    if module in allowed:
+        assert not [name for name in names if within(name, "procview") and not within(name, *allowed[module])]
+
+
+def test_every_module_says_what_it_is() -> None:
+    for path in MODULES:
+        if path.suffix == ".py":
+            assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
+
+
+def test_the_test_sees_through_every_way_to_import() -> None:
+    assert "procview.fs.nodes" in set(imports_of(PACKAGE / "fs/operations.py"))
+    assert "procview.daemon" in set(imports_of(PACKAGE / "cli/serve.py"))  # inside a function
+    assert name_of(PACKAGE / "fs/__init__.py") == "procview.fs"

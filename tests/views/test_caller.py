@@ -1,0 +1,174 @@
+"""Section 0: from the caller to the container. The limit that meminfo shows tells which cgroup was taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.hosts.build import build
+from tests.hosts.model import Container, Host, Layout, Level
+from tests.hosts.trees import fresh
+
+pytest.importorskip("procview._fast.engine", reason="the engine is not built")
+from procview._fast.engine import Engine
+
+HOST = Host(has_cpu_folders=False)
+POD, OWN, BELOW = (
+    Level(name, memory_max_bytes=size << 20) for name, size in (("pod", 1000), ("c", 500), ("init.scope", 200))
+)
+layouts = pytest.mark.parametrize("layout", list(Layout))
+
+
+def total_mib(engine: Engine, pid: int) -> int:
+    text = engine.open(pid, "proc/meminfo").render().decode()
+    return int(text.split()[1]) >> 10
+
+
+@layouts
+def test_init_scope_is_taken_off(scratch: Path, layout: Layout) -> None:
+    """systemd as init moves itself into init.scope; its services are beside it, and all is one container."""
+    container = Container(levels=(POD, OWN), init_below="init.scope", pid_below="system.slice/x.service")
+    with fresh(scratch) as folder:
+        engine = Engine(**build(folder, layout, HOST, container).roots)
+        assert total_mib(engine, container.pid) == total_mib(engine, container.init_pid) == 500
+        engine.close()
+
+
+@layouts
+def test_root_of_the_cgroup_namespace(scratch: Path, layout: Layout) -> None:
+    """Init sits somewhere below the root of its cgroup namespace, which is the container."""
+    container = Container(levels=(POD, OWN), cgroupns=4_026_532_777, init_below="a/b", pid_below="x")
+    with fresh(scratch) as folder:
+        engine = Engine(**build(folder, layout, HOST, container).roots)
+        assert total_mib(engine, container.pid) == 500
+        engine.close()
+
+
+@layouts
+def test_cgroup_namespace_root_that_is_not_above_init(scratch: Path, layout: Layout) -> None:
+    """Init was moved out of its namespace's root: its own cgroup counts."""
+    outer = Container(levels=(POD, OWN), cgroupns=4_026_532_777)
+    with fresh(scratch) as folder:
+        tree = build(folder, layout, HOST, outer)
+        for controller in ("memory", "cpu", "cpuset"):
+            tree.write(tree.cgroup_file(outer, controller, "cgroup.procs", level=0).replace("/pod/", "/elsewhere/"), "")
+        tree.write(
+            tree.cgroup_file(outer, "memory", "memory.max", level=0).replace("/pod/", "/elsewhere/"), f"{300 << 20}\n"
+        )
+        limit = tree.cgroup_file(outer, "memory", "memory.limit_in_bytes", level=0).replace("/pod/", "/elsewhere/")
+        tree.write(limit, f"{300 << 20}\n")
+        text = (folder / f"proc/{outer.init_pid}/cgroup").read_text().replace("/pod/c", "/elsewhere")
+        for pid in (outer.init_pid, outer.pid):
+            tree.write(f"proc/{pid}/cgroup", text)
+        engine = Engine(**tree.roots)
+        assert total_mib(engine, outer.pid) == 300
+        engine.close()
+
+
+@layouts
+def test_caller_outside_is_a_container_of_its_own(scratch: Path, layout: Layout) -> None:
+    """A pod with a shared pid namespace: init is in the pause container's cgroup, the caller beside it."""
+    pause = Container(levels=(POD, replace(BELOW, name="pause")), init_pid=1000, pid=1001)
+    with fresh(scratch) as folder:
+        tree = build(folder, layout, HOST, pause)
+        # another container of the pod: its process lives in the pause container's pid namespace
+        other = Container(levels=(POD, OWN), init_pid=2000, pid=2001, pidns=pause.pidns)
+        tree.update(other)
+        for pid in (2000, 2001):
+            tree.write(
+                f"proc/{pid}/stat", (folder / f"proc/{pid}/stat").read_text().replace(f"S {1} ", f"S {pause.init_pid} ")
+            )
+            tree.write(
+                f"proc/{pid}/status",
+                (folder / f"proc/{pid}/status").read_text().replace("NSpid:\t2000\t1", "NSpid:\t2000\t30"),
+            )
+        engine = Engine(**tree.roots)
+        assert total_mib(engine, pause.pid) == 200
+        assert total_mib(engine, 2001) == 500
+        engine.close()
+
+
+@layouts
+def test_host_pid_namespace(scratch: Path, layout: Layout) -> None:
+    """The container is the caller's own cgroup, be it the root."""
+    container = Container(levels=(POD, OWN))
+    with fresh(scratch) as folder:
+        tree = build(folder, layout, HOST, container)
+        tree.link(f"proc/{container.pid}/ns/pid", "pid:[4026531836]")
+        engine = Engine(**tree.roots)
+        assert total_mib(engine, container.pid) == 500
+        assert total_mib(engine, 1) == 16_384_000 >> 10
+        engine.close()
+
+
+@layouts
+@pytest.mark.parametrize("pid", [0, -1, 99_999])
+def test_unknown_caller_gets_the_hosts_file(scratch: Path, layout: Layout, pid: int) -> None:
+    container = Container(levels=(POD, OWN))
+    with fresh(scratch) as folder:
+        tree = build(folder, layout, HOST, container)
+        engine = Engine(**tree.roots)
+        for name in ("meminfo", "stat", "uptime", "cpuinfo", "swaps", "loadavg", "diskstats", "partitions"):
+            view = engine.open(pid, f"proc/{name}")
+            assert view.fallback is not None
+            assert view.render() == (folder / "proc" / name).read_bytes()
+        assert sum(count for name, count in engine.counters().items() if name.startswith("fallback")) >= 8
+        engine.close()
+
+
+@pytest.mark.parametrize("layout", [Layout.V1, Layout.HYBRID])
+def test_each_v1_controller_has_its_own_path(scratch: Path, layout: Layout) -> None:
+    container = Container(
+        levels=(Level("pod", memory_max_bytes=100 << 20, cpus=(1,)),),
+        first_names={"memory": "m", "cpuset": "s", "cpu": "c"},
+    )
+    with fresh(scratch) as folder:
+        engine = Engine(**build(folder, layout, HOST, container).roots)
+        assert total_mib(engine, container.pid) == 100
+        assert engine.cpus(container.pid) == [1]
+        engine.close()
+
+
+@given(
+    name=st.text(
+        st.characters(blacklist_characters="/\n\0", blacklist_categories=["Cs"]), min_size=1, max_size=40
+    ).filter(lambda name: name not in (".", ".."))
+)
+def test_any_cgroup_name(scratch: Path, name: str) -> None:
+    """mountinfo escapes in octal what /proc/<pid>/cgroup prints as it is."""
+    container = Container(
+        levels=(Level(name), Level("c", memory_max_bytes=77 << 20)), cgroupns=4_026_532_777, init_below="in"
+    )
+    with fresh(scratch) as folder:
+        engine = Engine(**build(folder, Layout.V2, HOST, container).roots)
+        assert total_mib(engine, container.pid) == 77
+        engine.close()
+
+
+@given(comm=st.text(st.characters(blacklist_characters="\0/", blacklist_categories=["Cs"]), max_size=15))
+def test_any_name_of_init(scratch: Path, comm: str) -> None:
+    """Its start time is found behind whatever name it has."""
+    container = Container(levels=(OWN,), comm=comm, start_ticks=99_999_000)
+    with fresh(scratch) as folder:
+        engine = Engine(**build(folder, Layout.V2, HOST, container).roots)
+        assert engine.open(container.pid, "proc/uptime").render().split()[0] == b"10.00"
+        engine.close()
+
+
+def test_recycled_pid_is_another_container(scratch: Path) -> None:
+    """The same numbers, another init: nothing of the old one's counters is left."""
+    old = Container(levels=(Level("old"),), start_ticks=50_000_000)
+    with fresh(scratch) as folder:
+        tree = build(folder, Layout.V2, HOST, old)
+        engine = Engine(**tree.roots)
+        assert engine.open(old.pid, "proc/uptime").render().startswith(b"500000.00 ")
+        for pid in (old.init_pid, old.pid):
+            for entry in sorted((folder / f"proc/{pid}").rglob("*"), reverse=True):
+                entry.rmdir() if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        tree.update(replace(old, levels=(Level("new"),), start_ticks=99_000_000, pidns=old.pidns + 1))
+        assert engine.open(old.pid, "proc/uptime").render().startswith(b"10000.00 ")
+        engine.close()
