@@ -1,37 +1,27 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """From a caller's pid to its container: whose numbers it is shown.
 
-Let *init* be pid 1 of the caller's pid namespace, C the caller's cgroup, I init's. The container's cgroup R is the root of init's cgroup
-namespace where that is I or above it, else I without a trailing /init.scope; C itself where C is not R nor below R, or where the caller
-lives in the host's pid namespace. On v1 all this for each controller on its own.
+Let *init* be pid 1 of the caller's pid namespace, C the caller's cgroup, I init's. The container's cgroup R is the
+root of init's cgroup namespace where that is I or above it, else I without a trailing /init.scope; C itself where C
+is not R nor below R, or where the caller lives in the host's pid namespace. On v1 all this for each controller on
+its own.
 
-A container is known by its pid namespace; its entry is good while ``/proc/<init>/cgroup`` can be read through the descriptor that was
-opened when init was found (ESRCH once it is gone), so that a recycled namespace number or pid is never taken for the old one. Everything
-about cgroups is read anew for each caller. Cached: where init's cgroup namespace has its root (until init's cgroup changes; while no mount
-says so, looked for again at most once a second).
+A container is known by its pid namespace; its entry is good while ``/proc/<init>/cgroup`` can be read through the
+descriptor that was opened when init was found (ESRCH once it is gone), so that a recycled namespace number or pid
+is never taken for the old one. Everything about cgroups is read anew for each caller. Cached: where init's cgroup
+namespace has its root (until init's cgroup changes; while no mount says so, looked for again at most once a
+second).
 """
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp
 
-from procview._fast.cgroup cimport (
-    CONTROLLERS,
-    CgroupPaths,
-    Group,
-    Hierarchy,
-    Layout,
-    MOST_HIERARCHIES,
-    controller_bits,
-    group_get,
-    group_put,
-    path_is_below,
-    paths_parse,
-)
 from procview._fast.host cimport host_boottime_ns, namespace_of
 from procview._fast.init cimport boottime_offset_of, find_init, start_ticks_of
 from procview._fast.kept cimport READ_ONCE, kept_drop, kept_init, kept_read, read_path
+from procview._fast.layout cimport CgroupPaths, paths_parse
 from procview._fast.posix cimport (
     CLOCK_MONOTONIC,
     ENOMEM,
@@ -41,14 +31,19 @@ from procview._fast.posix cimport (
     pthread_mutex_lock,
     pthread_mutex_unlock,
 )
-from procview._fast.scan cimport Span, next_line, scan_word, span, span_is, span_length, span_starts, unescape_octal
+from procview._fast.scan cimport Span, span, span_length
+from procview._fast.scope cimport (
+    roots_of_cgroup_namespace,
+    scope_new,
+    scope_put,
+    settle_in_scope,
+    without_init_scope,
+)
 from procview._fast.text cimport put, text_clear, text_free, text_init
 
 
 cdef enum:
     CGROUP_BYTES = 64 << 10
-    # Of init's mountinfo. Where a container has more mounts than fit, the rule without them decides.
-    MOUNTINFO_BYTES = 1 << 20
     MOST_CONTAINERS = 16384
     MOUNT_LOOK_NS = 1000000000
 
@@ -80,23 +75,11 @@ cdef void containers_free(Containers *containers) noexcept nogil:
     pthread_mutex_destroy(&containers.lock)
 
 
-# --- scopes: one cgroup for each controller ------------------------------------------------------------------------
-
-cdef Scope *scope_new(Containers *containers, const CgroupPaths *paths) noexcept nogil:
-    cdef const Layout *layout = containers.groups.layout
-    cdef Scope *scope = <Scope *>calloc(1, sizeof(Scope))
-    cdef int i
-    cdef int hierarchy
-    if scope == NULL:
-        return NULL
-    scope.references = 1
-    for i in range(CONTROLLERS):
-        hierarchy = layout.of[i]
-        if hierarchy >= 0 and paths.of[hierarchy].at != NULL:
-            scope.of[i] = group_get(containers.groups, hierarchy, paths.of[hierarchy])
-    if layout.unified >= 0 and paths.of[layout.unified].at != NULL:
-        scope.unified = group_get(containers.groups, layout.unified, paths.of[layout.unified])
-    return scope
+cdef extern from * nogil:
+    int __atomic_add_fetch(int *value, int by, int order) noexcept
+    int __atomic_sub_fetch(int *value, int by, int order) noexcept
+    enum:
+        __ATOMIC_ACQ_REL
 
 
 cdef Scope *scope_take(Container *container) noexcept nogil:
@@ -107,27 +90,6 @@ cdef Scope *scope_take(Container *container) noexcept nogil:
     __atomic_add_fetch(&scope.references, 1, __ATOMIC_ACQ_REL)
     pthread_mutex_unlock(&container.lock)
     return scope
-
-
-cdef void scope_put(Containers *containers, Scope *scope) noexcept nogil:
-    cdef int i
-    if __atomic_sub_fetch(&scope.references, 1, __ATOMIC_ACQ_REL) > 0:
-        return
-    for i in range(CONTROLLERS):
-        if scope.of[i] != NULL:
-            group_put(containers.groups, scope.of[i])
-    if scope.unified != NULL:
-        group_put(containers.groups, scope.unified)
-    free(scope)
-
-
-cdef extern from * nogil:
-    """
-    """
-    int __atomic_add_fetch(int *value, int by, int order) noexcept
-    int __atomic_sub_fetch(int *value, int by, int order) noexcept
-    enum:
-        __ATOMIC_ACQ_REL
 
 
 # --- containers ----------------------------------------------------------------------------------------------------
@@ -174,7 +136,7 @@ cdef void container_put(Containers *containers, Container *container) noexcept n
         return
     kept_drop(containers.host.keeper, &container.init_cgroup)
     if container.scope != NULL:
-        scope_put(containers, container.scope)
+        scope_put(containers.groups, container.scope)
     text_free(&container.init_paths)
     text_free(&container.key)
     free(container.accounting.shown)
@@ -300,86 +262,10 @@ cdef Container *container_new(Containers *containers, uint64_t pidns, int init, 
     return container
 
 
-# --- where R is ----------------------------------------------------------------------------------------------------
-
-cdef void without_init_scope(CgroupPaths *paths, int count) noexcept nogil:
-    cdef int i
-    cdef Span *path
-    for i in range(count):
-        path = &paths.of[i]
-        if path.at != NULL and span_length(path[0]) >= 11 and memcmp(path.end - 11, b"/init.scope", 11) == 0:
-            path.end -= 11
-            if path.end == path.at:
-                path.end += 1   # "/init.scope": the root, "/"
-
-
-cdef bint roots_of_cgroup_namespace(
-    Containers *containers, int init, const CgroupPaths *own, CgroupPaths *roots, Text *mountinfo
-) noexcept nogil:
-    """The roots of init's cgroup mounts as the daemon sees them, where they are init's cgroup or above it. False: none found.
-
-    ``roots`` points into ``mountinfo``.
-    """
-    cdef const Layout *layout = containers.groups.layout
-    cdef char path[32]
-    cdef uint64_t inode
-    cdef Span rest
-    cdef Span line
-    cdef Span word
-    cdef Span root
-    cdef Span point
-    cdef Span kind
-    cdef const Hierarchy *hierarchy
-    cdef unsigned int bits
-    cdef bint found = False
-    cdef int i
-    memset(roots, 0, sizeof(CgroupPaths))
-    snprintf(path, sizeof(path), b"%d", init)
-    if not namespace_of(containers.host, path, b"cgroup", &inode) or inode == containers.host.cgroupns:
-        return False
-    snprintf(path, sizeof(path), b"%d/mountinfo", init)
-    if read_path(containers.host.proc_fd, path, mountinfo, MOUNTINFO_BYTES) <= 0:
-        return False
-    rest = span(mountinfo.data, mountinfo.length)
-    while next_line(&rest, &line):
-        scan_word(&line, &word)
-        scan_word(&line, &word)
-        scan_word(&line, &word)
-        if not scan_word(&line, &root) or not scan_word(&line, &point):
-            continue
-        if not span_starts(point, b"/sys/fs/cgroup", 14):
-            continue
-        while scan_word(&line, &word) and not span_is(word, b"-", 1):
-            pass
-        if not scan_word(&line, &kind) or not scan_word(&line, &word):
-            continue
-        bits = 0
-        if span_is(kind, b"cgroup", 6):
-            scan_word(&line, &word)
-            bits = controller_bits(word)
-        elif not span_is(kind, b"cgroup2", 7):
-            continue
-        root.end = root.at + unescape_octal(<char *>root.at, span_length(root))
-        for i in range(layout.count):
-            hierarchy = &layout.hierarchy[i]
-            if own.of[i].at == NULL or roots.of[i].at != NULL:
-                continue
-            if bits == 0 and hierarchy.version != 2 or bits != 0 and hierarchy.controllers & bits == 0:
-                continue
-            if bits != 0 and hierarchy.version != 1:
-                continue
-            if hierarchy.root_length:
-                if not path_is_below(root, span(hierarchy.root, hierarchy.root_length)):
-                    continue
-                root.at += hierarchy.root_length
-            if path_is_below(own.of[i], root):
-                roots.of[i] = root
-                found = True
-    return found
-
-
 cdef bint place_init(Containers *containers, Container *container, Text *paths_text, Text *mountinfo) noexcept nogil:
-    """Find R from init's cgroup, which is in ``paths_text``, and make it the container's scope. False when memory ran out."""
+    """Find R from init's cgroup, which is in ``paths_text``, and make it the container's scope. False when memory
+    ran out.
+    """
     cdef CgroupPaths paths
     cdef CgroupPaths roots
     cdef Scope *scope
@@ -387,13 +273,13 @@ cdef bint place_init(Containers *containers, Container *container, Text *paths_t
     cdef bint looked
     cdef int i
     paths_parse(containers.groups.layout, span(paths_text.data, paths_text.length), &paths)
-    looked = roots_of_cgroup_namespace(containers, container.init, &paths, &roots, mountinfo)
+    looked = roots_of_cgroup_namespace(containers.host, containers.groups, container.init, &paths, &roots, mountinfo)
     without_init_scope(&paths, containers.groups.layout.count)
     if looked:
         for i in range(containers.groups.layout.count):
             if roots.of[i].at != NULL:
                 paths.of[i] = roots.of[i]
-    scope = scope_new(containers, &paths)
+    scope = scope_new(containers.groups, &paths)
     if scope == NULL:
         return False
     pthread_mutex_lock(&container.lock)
@@ -405,37 +291,8 @@ cdef bint place_init(Containers *containers, Container *container, Text *paths_t
     put(&container.init_paths, paths_text.data, paths_text.length)
     pthread_mutex_unlock(&container.lock)
     if old != NULL:
-        scope_put(containers, old)
+        scope_put(containers.groups, old)
     return not container.init_paths.broken
-
-
-cdef bint settle_in_scope(Containers *containers, const Scope *scope, CgroupPaths *paths) noexcept nogil:
-    """Replace each of a caller's cgroups that is R or below it by R. True where that goes for all: the caller is in the container.
-
-    ``paths`` then points into the scope's groups.
-    """
-    cdef const Layout *layout = containers.groups.layout
-    cdef const Group *groups[MOST_HIERARCHIES]
-    cdef Span path
-    cdef Span above
-    cdef bint inside = True
-    cdef int i
-    memset(groups, 0, sizeof(groups))
-    for i in range(CONTROLLERS):
-        if scope.of[i] != NULL:
-            groups[layout.of[i]] = scope.of[i]
-    for i in range(layout.count):
-        if groups[i] == NULL or paths.of[i].at == NULL:
-            continue
-        path = paths.of[i]
-        while path.at < path.end and path.at[0] == c"/":
-            path.at += 1
-        above = span(groups[i].path, groups[i].path_length)
-        if path_is_below(path, above):
-            paths.of[i] = above
-        else:
-            inside = False
-    return inside
 
 
 cdef bint mounts_may_have_come(Container *container) noexcept nogil:
@@ -446,7 +303,9 @@ cdef bint mounts_may_have_come(Container *container) noexcept nogil:
 cdef Container *own_scope(
     Containers *containers, uint64_t pidns, int init, Span text, const CgroupPaths *paths, Text *scratch
 ) noexcept nogil:
-    """The entry of a caller that is a container by its own cgroup: C, per controller. Counted; NULL when memory ran out."""
+    """The entry of a caller that is a container by its own cgroup: C, per controller. Counted; NULL when memory ran
+    out.
+    """
     cdef Container *container = container_find(containers, pidns, text.at, span_length(text))
     if container != NULL:
         if container.init == init and init_is_alive(containers, container, scratch):
@@ -457,7 +316,7 @@ cdef Container *own_scope(
     if container == NULL:
         return NULL
     put(&container.key, text.at, span_length(text))
-    container.scope = scope_new(containers, paths)
+    container.scope = scope_new(containers.groups, paths)
     if container.scope == NULL or container.key.broken:
         container_put(containers, container)
         return NULL
@@ -467,8 +326,8 @@ cdef Container *own_scope(
 cdef int container_of(Containers *containers, int pid, Container **found, Text *scratch, Text *other) noexcept nogil:
     """Find the container of the thread ``pid`` (a number of the daemon's pid namespace). Returns a Placement.
 
-    With PLACED, ``found`` is counted: give it back with container_put. May search /proc, where the kernel does not translate pids and
-    the container was not seen before.
+    With PLACED, ``found`` is counted: give it back with container_put. May search /proc, where the kernel does not
+    translate pids and the container was not seen before.
     """
     cdef Host *host = containers.host
     cdef char path[32]
@@ -531,12 +390,12 @@ cdef int container_of(Containers *containers, int pid, Container **found, Text *
     text = span(scratch.data, scratch.length)
     paths_parse(containers.groups.layout, text, &paths)
     scope = scope_take(container)
-    if settle_in_scope(containers, scope, &paths):
-        scope_put(containers, scope)
+    if settle_in_scope(containers.groups, scope, &paths):
+        scope_put(containers.groups, scope)
         found[0] = container
         return PLACED
     found[0] = own_scope(containers, pidns, container.init, text, &paths, other)
-    scope_put(containers, scope)
+    scope_put(containers.groups, scope)
     container_put(containers, container)
     return PLACED if found[0] != NULL else OUT_OF_MEMORY
 

@@ -1,9 +1,10 @@
 # cython: language_level=3
 """The directories cpu0..cpuN-1 of /sys/devices/system/cpu, and ``kernel_max``.
 
-What the host has below a chosen CPU passes through: plain, world-readable files and directories, no links. Rewritten is what holds CPU numbers:
-``topology/*`` and ``cache/*/shared_cpu_*`` (Documentation/ABI/stable/sysfs-devices-system-cpu). This is Python: lscpu and its like read it
-once, nothing reads it in a loop.
+What the host has below a chosen CPU passes through: plain, world-readable files and directories, no links.
+Rewritten is what holds CPU numbers: ``topology/*`` and ``cache/*/shared_cpu_*``
+(Documentation/ABI/stable/sysfs-devices-system-cpu). This is Python: lscpu and its like read it once, nothing reads
+it in a loop.
 """
 
 import errno
@@ -78,7 +79,9 @@ class CpuTree:
             return file.read()
 
     def _locate(self, cpus, path):
-        """(visible number, host number, what follows) of a path at or below cpuN. FileNotFoundError where this caller has none."""
+        """(visible number, host number, what follows) of a path at or below cpuN. FileNotFoundError where this
+        caller has none.
+        """
         name, _, rest = path.removeprefix(CPU_DIRECTORY + "/").partition("/")
         digits = name.removeprefix("cpu")
         if name == digits or not digits.isascii() or not digits.isdigit() or str(int(digits)) != digits:
@@ -124,7 +127,8 @@ class CpuTree:
         place, kind = self._host_path(host_cpu, rest, path)
         if kind != "dir":
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-        return [name for name in sorted(os.listdir(place)) if self._is_shown(host_cpu, f"{rest}/{name}" if rest else name)]
+        below = f"{rest}/" if rest else ""
+        return [name for name in sorted(os.listdir(place)) if self._is_shown(host_cpu, below + name)]
 
     def _has_kernel_max(self):
         return os.path.exists(os.path.join(self._base, "kernel_max"))
@@ -157,8 +161,8 @@ class CpuTree:
 def rewrite(name, text, visible, cpus, topology_of_host):
     """A file of ``topology``, or one that says who shares a cache, in visible numbers.
 
-    Each visible CPU is a package of its own with one core, unless the topology is to be the host's: then ids stay, and of the siblings those
-    are left that the container has.
+    Each visible CPU is a package of its own with one core, unless the topology is to be the host's: then ids stay,
+    and of the siblings those are left that the container has.
     """
     if name.endswith("_id"):
         if topology_of_host or text.strip() == "-1":

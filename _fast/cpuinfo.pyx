@@ -4,11 +4,11 @@
 from libc.stdint cimport uint64_t
 
 from procview._fast.cpuinfo_host cimport (
+    CpuinfoText,
+    Edit,
     FIELD_ONE,
     FIELD_PROCESSOR,
     FIELD_ZERO,
-    CpuinfoText,
-    Edit,
     Stanza,
 )
 from procview._fast.host cimport cpuset_next
@@ -16,7 +16,9 @@ from procview._fast.text cimport put, put_str, put_u64
 
 
 cdef const Stanza *stanza_of(const Stanza *stanzas, int count, int cpu, int *cursor) noexcept nogil:
-    """The stanza of a host CPU. One that went offline since the text was read is stood in for by the first: N holds everywhere."""
+    """The stanza of a host CPU. One that went offline since the text was read is stood in for by the first: N holds
+    everywhere.
+    """
     while cursor[0] < count and stanzas[cursor[0]].cpu < cpu:
         cursor[0] += 1
     if cursor[0] < count and stanzas[cursor[0]].cpu == cpu:

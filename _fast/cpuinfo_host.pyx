@@ -1,8 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The host's /proc/cpuinfo, taken apart and kept for a while.
 
-Reading it costs the kernel milliseconds on a host with hundreds of CPUs. The text is kept for up to FRESH_SECONDS and read again at once when the set
-of online CPUs changes: so ``cpu MHz`` may be that old, and nothing else in it changes while the kernel runs.
+Reading it costs the kernel milliseconds on a host with hundreds of CPUs. The text is kept for up to FRESH_SECONDS
+and read again at once when the set of online CPUs changes: so ``cpu MHz`` may be that old, and nothing else in it
+changes while the kernel runs.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -53,7 +54,10 @@ cdef CpuinfoText *cpuinfo_take(CpuinfoCache *cache, Host *host, Text *scratch) n
     # Under the lock: that only one of many readers has the kernel write its long file.
     pthread_mutex_lock(&cache.lock)
     cpuinfo = cache.newest
-    if cpuinfo == NULL or now - cpuinfo.read_ns > <int64_t>FRESH_SECONDS * 1000000000 or memcmp(&cpuinfo.online, &online, sizeof(CpuSet)) != 0:
+    if (
+        cpuinfo == NULL or now - cpuinfo.read_ns > <int64_t>FRESH_SECONDS * 1000000000
+        or memcmp(&cpuinfo.online, &online, sizeof(CpuSet)) != 0
+    ):
         cpuinfo = read_cpuinfo(host, &online, now)
         if cpuinfo != NULL:
             if cache.newest != NULL:
@@ -102,7 +106,9 @@ cdef void *grown(void *array, int count, int *capacity, size_t size) noexcept no
 
 
 cdef Span name_of(Span line, Span *value) noexcept nogil:
-    """What stands before the colon, without the blanks around it, and what stands after it. Empty where there is no colon."""
+    """What stands before the colon, without the blanks around it, and what stands after it. Empty where there is no
+    colon.
+    """
     cdef const char *colon = <const char *>memchr(line.at, c":", span_length(line))
     cdef Span name = line
     if colon == NULL:

@@ -3,17 +3,7 @@
 
 from libc.stdint cimport uint64_t
 
-from procview._fast.cgroup cimport (
-    CPU,
-    CPU_PERIOD,
-    CPU_QUOTA,
-    CPUSET,
-    CPUSET_CPUS,
-    CPUSET_EFFECTIVE,
-    Group,
-    group_read,
-    group_version,
-)
+from procview._fast.cgroup cimport Group, group_read, group_version
 from procview._fast.host cimport (
     cpuset_add,
     cpuset_clear,
@@ -22,13 +12,23 @@ from procview._fast.host cimport (
     cpuset_parse,
     host_online,
 )
+from procview._fast.layout cimport (
+    CPU,
+    CPUSET,
+    CPUSET_CPUS,
+    CPUSET_EFFECTIVE,
+    CPU_PERIOD,
+    CPU_QUOTA,
+)
 from procview._fast.scan cimport Span, scan_u64, span
 
 
 cdef int count_cpus(
     Host *host, Groups *groups, const Scope *scope, bint by_quota, CpuSet *allowed, Text *scratch
 ) noexcept nogil:
-    """N, with S in ``allowed``: what the cpuset grants, of what is online. Visible CPU i stands for the i-th CPU of S."""
+    """N, with S in ``allowed``: what the cpuset grants, of what is online. Visible CPU i stands for the i-th CPU of
+    S.
+    """
     cdef CpuSet online
     cdef bint online_known = host_online(host, &online, scratch)
     cdef int count
@@ -53,7 +53,9 @@ cdef int count_cpus(
 
 
 cdef bint find_cpuset(Groups *groups, Group *group, CpuSet *cpus, Text *scratch) noexcept nogil:
-    """The nearest cgroup that says which CPUs it has. v1's cpuset.cpus is for kernels before 3.17, without effective_cpus."""
+    """The nearest cgroup that says which CPUs it has. v1's cpuset.cpus is for kernels before 3.17, without
+    effective_cpus.
+    """
     while group != NULL:
         if group_read(groups, group, CPUSET_EFFECTIVE, scratch) > 0:
             if cpuset_parse(cpus, scratch.data, scratch.length) and cpus.used_words > 0:

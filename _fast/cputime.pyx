@@ -1,55 +1,43 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""A container's CPU time in ticks, by visible CPU, such that no column of /proc/stat ever goes back.
-
-In an *epoch*, while the CPUs of the container stay the same, what is shown is ``start + raw``: raw is what the cgroup says now, shared
-over the visible CPUs, and start is fixed. When the CPUs change, a new epoch begins: new CPUs start where the others are on average, what a
-vanished CPU had done is shared among the rest, and what was used since the last render is added; start is set so that it fits. Beyond
-that, each column keeps its highest value: the kernel's own numbers wobble by a tick.
-"""
+"""A container's CPU time in ticks, by visible CPU, as its cgroup counts it (proc(5), /proc/stat)."""
 
 from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memset
+from libc.stdlib cimport realloc
+from libc.string cimport memset
 
-from procview._fast.cgroup cimport (
+from procview._fast.accounts cimport (
+    COLUMNS,
+    IDLE,
+    NICE,
+    STEAL,
+    SYSTEM,
+    USER,
+    account,
+    epoch_of,
+    less,
+    share,
+)
+from procview._fast.cgroup cimport Group, group_number, group_read, group_version
+from procview._fast.container cimport container_elapsed_ticks
+from procview._fast.host cimport cpuset_next, host_btime
+from procview._fast.kept cimport read_path
+from procview._fast.layout cimport (
     CPU,
-    CPU_STAT,
     CPUACCT,
     CPUACCT_ALL,
     CPUACCT_PERCPU,
     CPUACCT_STAT,
+    CPU_STAT,
     PIDS,
     PIDS_CURRENT,
-    Group,
-    group_number,
-    group_read,
-    group_version,
 )
-from procview._fast.container cimport COLUMNS, Accounting, container_elapsed_ticks
-from procview._fast.host cimport CpuSet, cpuset_count, cpuset_next, host_btime
-from procview._fast.kept cimport read_path
 from procview._fast.posix cimport pthread_mutex_lock, pthread_mutex_unlock
-from procview._fast.scan cimport Span, next_line, scan_keyed, scan_u64, scan_word, span, span_starts
+from procview._fast.scan cimport Span, next_line, scan_keyed, scan_u64, span, span_starts
 from procview._fast.snapshot cimport FAILED, SCOPED
 
 
 cdef enum:
-    # Columns of a cpu line (proc(5)); iowait, irq, softirq, guest and guest_nice are 4, 5, 6, 8, 9
-    USER = 0
-    NICE = 1
-    SYSTEM = 2
-    IDLE = 3
-    STEAL = 7
     STAT_BYTES = 16 << 20
-
-
-cdef uint64_t share(uint64_t total, int parts, int part) noexcept nogil:
-    """An even share in whole numbers; the remainder goes to the lowest."""
-    return total // <uint64_t>parts + (1 if <uint64_t>part < total % <uint64_t>parts else 0)
-
-
-cdef uint64_t less(uint64_t from_ticks, uint64_t ticks) noexcept nogil:
-    return from_ticks - ticks if from_ticks > ticks else 0
 
 
 cdef bint reserve_columns(Snapshot *snapshot) noexcept nogil:
@@ -72,7 +60,9 @@ cdef int read_cputime(
     cdef uint64_t total[COLUMNS]
     cdef uint64_t elapsed = container_elapsed_ticks(host, container)
     cdef uint64_t throttled
+    cdef uint64_t epoch
     cdef bint scoped = False
+    cdef bint kept
     cdef int64_t shift_seconds = 0
     if not reserve_columns(snapshot):
         return FAILED
@@ -97,13 +87,19 @@ cdef int read_cputime(
         snapshot.absent |= 1 << CPUACCT
         if not read_hosts(snapshot, host):
             return FAILED
-    if not account(snapshot, container, group if scoped else NULL, total, elapsed, scoped):
-        return FAILED
-    return SCOPED
+    epoch = epoch_of(snapshot.cpus, &snapshot.allowed, group if scoped else NULL)
+    pthread_mutex_lock(&container.lock)
+    kept = account(
+        &container.accounting, epoch, snapshot.cpus, snapshot.columns, total if scoped else NULL, elapsed
+    )
+    pthread_mutex_unlock(&container.lock)
+    return SCOPED if kept else FAILED
 
 
 cdef bint read_v2(Snapshot *snapshot, Groups *groups, Group *group, uint64_t *total) noexcept nogil:
-    """cpu.stat in microseconds, for all CPUs together: shared evenly. user_usec counts what nice_usec (Linux 6.13) does, too."""
+    """cpu.stat in microseconds, for all CPUs together: shared evenly. user_usec counts what nice_usec (Linux 6.13)
+    does, too.
+    """
     cdef uint64_t usec_per_tick = 1000000 // snapshot.ticks_per_second
     cdef uint64_t user
     cdef uint64_t system
@@ -127,13 +123,14 @@ cdef bint read_v2(Snapshot *snapshot, Groups *groups, Group *group, uint64_t *to
 
 
 cdef bint read_v1(Snapshot *snapshot, Groups *groups, Group *group, uint64_t *total) noexcept nogil:
-    """Nanoseconds by host CPU: the CPU at place p of S counts for visible CPU p mod N, one outside S for all of them."""
+    """Nanoseconds by host CPU: the CPU at place p of S counts for visible CPU p mod N, one outside S for all of
+    them.
+    """
     cdef uint64_t ns_per_tick = 1000000000 // snapshot.ticks_per_second
     cdef uint64_t *columns = snapshot.columns
     cdef uint64_t outside[2]
     cdef Span rest
     cdef Span line
-    cdef Span word
     cdef uint64_t host_cpu
     cdef uint64_t user
     cdef uint64_t system
@@ -174,7 +171,9 @@ cdef bint read_v1(Snapshot *snapshot, Groups *groups, Group *group, uint64_t *to
 cdef bint read_v1_before_usage_all(
     Snapshot *snapshot, Groups *groups, Group *group, uint64_t *total
 ) noexcept nogil:
-    """cpuacct.stat has user and system ticks of all CPUs, usage_percpu the nanoseconds of each: split each CPU as the whole is."""
+    """cpuacct.stat has user and system ticks of all CPUs, usage_percpu the nanoseconds of each: split each CPU as
+    the whole is.
+    """
     cdef uint64_t ns_per_tick = 1000000000 // snapshot.ticks_per_second
     cdef uint64_t *columns = snapshot.columns
     cdef uint64_t user
@@ -278,113 +277,6 @@ cdef bint read_hosts(Snapshot *snapshot, Host *host) noexcept nogil:
         cpu += 1
     return True
 
-
-# --- the accounts --------------------------------------------------------------------------------------------------
-
-cdef uint64_t epoch_of(const Snapshot *snapshot, const Group *group) noexcept nogil:
-    cdef uint64_t value = <uint64_t>14695981039346656037 ^ <uint64_t>snapshot.cpus ^ <uint64_t><size_t>group
-    cdef int i
-    for i in range(snapshot.allowed.used_words):
-        value = (value ^ snapshot.allowed.words[i]) * <uint64_t>1099511628211
-    return value
-
-
-cdef bint grow_accounts(Accounting *accounts, int cpus) noexcept nogil:
-    cdef uint64_t *shown
-    cdef int64_t *start
-    if accounts.capacity >= cpus:
-        return True
-    shown = <uint64_t *>realloc(accounts.shown, <size_t>cpus * COLUMNS * sizeof(uint64_t))
-    if shown == NULL:
-        return False
-    accounts.shown = shown
-    start = <int64_t *>realloc(accounts.start, <size_t>cpus * COLUMNS * sizeof(int64_t))
-    if start == NULL:
-        return False
-    accounts.start = start
-    accounts.capacity = cpus
-    return True
-
-
-cdef bint account(
-    Snapshot *snapshot, Container *container, const Group *group, const uint64_t *total, uint64_t elapsed, bint scoped
-) noexcept nogil:
-    """Turn the raw columns into the ones to show. False when memory ran out."""
-    cdef Accounting *accounts = &container.accounting
-    cdef uint64_t epoch = epoch_of(snapshot, group)
-    cdef int cells = snapshot.cpus * COLUMNS
-    cdef int64_t value
-    cdef int i
-    pthread_mutex_lock(&container.lock)
-    if not grow_accounts(accounts, snapshot.cpus):
-        pthread_mutex_unlock(&container.lock)
-        return False
-    if not accounts.started:
-        accounts.started = True
-        memset(accounts.start, 0, <size_t>cells * sizeof(int64_t))
-        memcpy(accounts.shown, snapshot.columns, <size_t>cells * sizeof(uint64_t))
-    elif accounts.epoch == epoch and accounts.cpus == snapshot.cpus:
-        for i in range(cells):
-            value = accounts.start[i] + <int64_t>snapshot.columns[i]
-            if value > 0 and <uint64_t>value > accounts.shown[i]:
-                accounts.shown[i] = <uint64_t>value
-    else:
-        change_cpus(accounts, snapshot.cpus)
-        if scoped:
-            add_since_last(accounts, snapshot.cpus, total, elapsed)
-        for i in range(cells):
-            accounts.start[i] = <int64_t>accounts.shown[i] - <int64_t>snapshot.columns[i]
-    accounts.epoch = epoch
-    accounts.cpus = snapshot.cpus
-    if scoped:
-        accounts.elapsed = elapsed
-        memcpy(accounts.total, total, sizeof(accounts.total))
-    memcpy(snapshot.columns, accounts.shown, <size_t>cells * sizeof(uint64_t))
-    pthread_mutex_unlock(&container.lock)
-    return True
-
-
-cdef void change_cpus(Accounting *accounts, int cpus) noexcept nogil:
-    """From accounts.cpus to ``cpus``: newcomers get the others' average, the rest share what the vanished had."""
-    cdef uint64_t *shown = accounts.shown
-    cdef uint64_t sums[COLUMNS]
-    cdef int before = accounts.cpus
-    cdef int cpu
-    cdef int column
-    memset(sums, 0, sizeof(sums))
-    if cpus > before:
-        for cpu in range(before):
-            for column in range(COLUMNS):
-                sums[column] += shown[cpu * COLUMNS + column]
-        for cpu in range(before, cpus):
-            for column in range(COLUMNS):
-                shown[cpu * COLUMNS + column] = sums[column] // <uint64_t>before
-    elif cpus < before:
-        for cpu in range(cpus, before):
-            for column in range(COLUMNS):
-                sums[column] += shown[cpu * COLUMNS + column]
-        for cpu in range(cpus):
-            for column in range(COLUMNS):
-                shown[cpu * COLUMNS + column] += share(sums[column], cpus, cpu)
-
-
-cdef void add_since_last(Accounting *accounts, int cpus, const uint64_t *total, uint64_t elapsed) noexcept nogil:
-    cdef uint64_t *shown
-    cdef uint64_t part
-    cdef uint64_t left
-    cdef int cpu
-    cdef int column
-    for cpu in range(cpus):
-        shown = accounts.shown + cpu * COLUMNS
-        left = less(elapsed, accounts.elapsed)
-        for column in range(COLUMNS):
-            part = share(less(total[column], accounts.total[column]), cpus, cpu)
-            shown[column] += part
-            left = less(left, part)
-        shown[IDLE] += left
-
-
-# --- tasks ---------------------------------------------------------------------------------------------------------
 
 cdef void read_tasks(
     Snapshot *snapshot, Host *host, Groups *groups, Container *container, const Scope *scope

@@ -1,5 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""/sys/devices/system/cpu: the files that list CPUs (Documentation/ABI/testing/sysfs-devices-system-cpu). N is the same as everywhere."""
+"""/sys/devices/system/cpu: the files that list CPUs (Documentation/ABI/testing/sysfs-devices-system-cpu). N is the
+same as everywhere.
+"""
 
 from libc.stdint cimport uint64_t
 

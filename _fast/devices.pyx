@@ -1,9 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The block devices that a container can name: the disk of its root file system, and the nodes in its /dev.
 
-The container's /dev is hostile ground. It is opened beneath the container's root only (openat2, RESOLVE_IN_ROOT) and no link is followed, no
-node is opened, no more than MOST_ENTRIES are looked at, and not at all where / or /dev is of a file system that the container could serve
-itself (FUSE) or that may not answer (network): such a container has no nodes here. The root disk is found from mount tables alone.
+The container's /dev is hostile ground. It is opened beneath the container's root only (openat2, RESOLVE_IN_ROOT)
+and no link is followed, no node is opened, no more than MOST_ENTRIES are looked at, and not at all where / or /dev
+is of a file system that the container could serve itself (FUSE) or that may not answer (network): such a container
+has no nodes here. The root disk is found from mount tables alone.
 """
 
 from libc.stdint cimport uint64_t
@@ -24,8 +25,8 @@ from procview._fast.posix cimport (
     O_NONBLOCK,
     O_PATH,
     O_RDONLY,
-    S_ISBLK,
     SYS_openat2,
+    S_ISBLK,
     close,
     closedir,
     dev_t,
@@ -113,7 +114,9 @@ cdef bint scan_device(Span *text, unsigned int *major_number, unsigned int *mino
     return True
 
 
-cdef bint add_device(Devices *devices, unsigned int major_number, unsigned int minor_number, const char *name) noexcept nogil:
+cdef bint add_device(
+    Devices *devices, unsigned int major_number, unsigned int minor_number, const char *name
+) noexcept nogil:
     """False when there are MOST_DEVICES already or memory ran out."""
     cdef Device *larger
     cdef int capacity
@@ -146,7 +149,9 @@ cdef bint read_device_file(
 cdef bint whole_device(
     const Host *host, unsigned int *major_number, unsigned int *minor_number, Text *scratch
 ) noexcept nogil:
-    """From a partition to its disk, which is what the kernel accounts. False where the host has no such block device."""
+    """From a partition to its disk, which is what the kernel accounts. False where the host has no such block
+    device.
+    """
     cdef char path[96]
     cdef stat_t info
     snprintf(path, sizeof(path), b"dev/block/%u:%u", major_number[0], minor_number[0])
@@ -249,7 +254,8 @@ cdef bint find_root_disk(
         return device_of_mount(host, &root, major_number, minor_number, scratch)
     if not find_upper(root.options, &upper):
         return False
-    # A path of the host: looked up by name in the host's mounts, never by walking, since the container may have written it.
+    # A path of the host: looked up by name in the host's mounts, never by walking, since the container may have
+    # written it.
     memset(&own, 0, sizeof(Text))
     if read_path(host.proc_fd, b"self/mountinfo", &own, MOUNTINFO_BYTES) > 0:
         if find_mount_above(span(own.data, own.length), upper, &below):
@@ -270,7 +276,9 @@ cdef bint is_harmless(Span kind) noexcept nogil:
 
 
 cdef bint is_plain_name(const char *name) noexcept nogil:
-    """Names with blanks or control characters would break the table that they are printed in; the kernel has none such."""
+    """Names with blanks or control characters would break the table that they are printed in; the kernel has none
+    such.
+    """
     cdef size_t i = 0
     while name[i] != 0:
         if <unsigned char>name[i] <= 0x20 or <unsigned char>name[i] == 0x7F or i >= 60:

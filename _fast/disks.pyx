@@ -1,23 +1,34 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Which disks a container has, under which names, and its I/O on them.
 
-What its /dev holds is looked at again when the last look is older than FRESH_NS; the numbers are read each time. Of two threads that
-would look at once, one goes: a container whose /dev does not answer costs one thread, and its other readers see the last list.
+What its /dev holds is looked at again when the last look is older than FRESH_NS; the numbers are read each time. Of
+two threads that would look at once, one goes: a container whose /dev does not answer costs one thread, and its
+other readers see the last list.
 """
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, qsort, realloc
 from libc.string cimport memchr, memcpy, memset, strcmp
 
-from procview._fast.cgroup cimport IO, IO_SERVICED, IO_STAT, Group, group_read, group_version
+from procview._fast.cgroup cimport Group, group_read, group_version
 from procview._fast.container cimport Device, Devices
 from procview._fast.devices cimport find_devices, name_of_device
 from procview._fast.host cimport host_boottime_ns
 from procview._fast.kept cimport read_path
+from procview._fast.layout cimport IO, IO_SERVICED, IO_STAT
 from procview._fast.posix cimport pthread_mutex_lock, pthread_mutex_unlock
-from procview._fast.scan cimport Span, next_line, scan_u64, scan_word, span, span_is, span_length, span_starts
-from procview._fast.snapshot cimport FAILED, HOST_FILE, NEED_DISK_COUNTS, SCOPED, Disk
+from procview._fast.scan cimport (
+    Span,
+    next_line,
+    scan_u64,
+    scan_word,
+    span,
+    span_is,
+    span_length,
+    span_starts,
+)
+from procview._fast.snapshot cimport Disk, HOST_FILE, NEED_DISK_COUNTS, SCOPED
 from procview._fast.text cimport Text
 
 
@@ -120,7 +131,9 @@ cdef void name_root(const Devices *devices, char *name) noexcept nogil:
 
 
 cdef void name_disks(Snapshot *snapshot, Container *container) noexcept nogil:
-    """From the container's devices to the lines to print: the root disk, then the others by number, each device once."""
+    """From the container's devices to the lines to print: the root disk, then the others by number, each device
+    once.
+    """
     cdef const Devices *devices
     cdef Device *device
     cdef char name[64]
@@ -193,7 +206,7 @@ cdef void read_size(const Host *host, Disk *disk, Text *scratch) noexcept nogil:
     if read_path(host.sys_fd, path, scratch, 64) > 0:
         rest = span(scratch.data, scratch.length)
         if scan_u64(&rest, &sectors):
-            disk.size_kb = sectors // 2
+            disk.size_sectors = sectors
 
 
 cdef Disk *disk_of(Snapshot *snapshot, Host *host, uint64_t major, uint64_t minor) noexcept nogil:
@@ -269,7 +282,9 @@ cdef void take_v2(Snapshot *snapshot, Host *host) noexcept nogil:
 
 
 cdef void take_v1(Snapshot *snapshot, Host *host, bint are_bytes) noexcept nogil:
-    """blkio.throttle.io_service_bytes_recursive and io_serviced_recursive: ``8:0 Read 512``; the kernel counts under every scheduler."""
+    """blkio.throttle.io_service_bytes_recursive and io_serviced_recursive: ``8:0 Read 512``; the kernel counts
+    under every scheduler.
+    """
     cdef Span rest = span(snapshot.scratch.data, snapshot.scratch.length)
     cdef Span line
     cdef Span word

@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """/proc/diskstats: the container's I/O on its disks (Documentation/admin-guide/iostats.rst).
 
-A cgroup counts operations and bytes; merges, times, requests in flight and flushes are 0. A sector is 512 bytes. There are as many columns
-as the host has.
+A cgroup counts operations and bytes; merges, times, requests in flight and flushes are 0. A sector is 512 bytes.
+There are as many columns as the host has.
 """
 
 from libc.stdint cimport uint64_t

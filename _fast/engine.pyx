@@ -1,7 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The hot path as Python sees it: a caller's pid and a path in, bytes out.
 
-The way through is one: container_of -> snapshot_take -> render. What cannot be scoped is the host's own file, and is counted.
+The way through is one: container_of -> snapshot_take -> render. What cannot be scoped is the host's own file, and
+is counted.
 """
 
 import errno as errnos
@@ -10,51 +11,26 @@ import os
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint64_t
-from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from procview._fast.cgroup cimport (
-    CONTROLLERS,
-    CPU,
-    CPUACCT,
-    CPUSET,
-    HUGETLB,
-    IO,
-    MEMORY,
-    PIDS,
-    Groups,
-    Layout,
-    groups_free,
-    groups_init,
-    layout_free,
-    layout_read,
-)
+from procview._fast.cgroup cimport Groups, groups_free, groups_init
 from procview._fast.container cimport (
-    OUT_OF_MEMORY,
-    PLACED,
-    UNKNOWN_CALLER,
-    UNKNOWN_INIT,
-    UNREADABLE_CALLER,
     Container,
     Containers,
+    PLACED,
     container_is_known,
     container_of,
     container_put,
     containers_free,
     containers_init,
 )
-from procview._fast.cpuinfo cimport render_cpuinfo
 from procview._fast.cpuinfo_host cimport CpuinfoCache, cpuinfo_cache_free, cpuinfo_cache_init
-from procview._fast.cputree cimport render_offline, render_online
 from procview._fast.disks cimport devices_are_fresh
-from procview._fast.diskstats cimport render_diskstats
 from procview._fast.host cimport Host, cpuset_next, host_free, host_init
 from procview._fast.kept cimport Keeper, keeper_free, keeper_init, read_path
+from procview._fast.layout cimport Layout, layout_free, layout_read
 from procview._fast.load cimport load_is_watched, sample_all
-from procview._fast.loadavg cimport render_loadavg
-from procview._fast.meminfo cimport render_meminfo
-from procview._fast.partitions cimport render_partitions
 from procview._fast.posix cimport (
     pthread_mutex_destroy,
     pthread_mutex_init,
@@ -62,21 +38,13 @@ from procview._fast.posix cimport (
     pthread_mutex_t,
     pthread_mutex_unlock,
 )
-from procview._fast.pressure cimport render_pressure
 from procview._fast.snapshot cimport (
     FAILED,
     HOST_FILE,
-    NEED_CPUINFO,
     NEED_CPUS,
-    NEED_CPUTIME,
-    NEED_DISK_COUNTS,
     NEED_DISKS,
     NEED_LOAD,
-    NEED_MEMORY,
     NEED_PRESSURE,
-    NEED_SWAP,
-    NEED_TASKS,
-    NEED_UPTIME,
     NO_SUCH_FILE,
     SCOPED,
     Settings,
@@ -85,73 +53,25 @@ from procview._fast.snapshot cimport (
     snapshot_init,
     snapshot_take,
 )
-from procview._fast.stat cimport render_stat
-from procview._fast.swaps cimport render_swaps
-from procview._fast.text cimport Text, text_clear, text_free, text_init
-from procview._fast.uptime cimport render_uptime
+from procview._fast.text cimport Text, text_free, text_init
+from procview._fast.views cimport ViewSpec, view_spec
 
 from procview._fast.cpudirs import CPU_DIRECTORY, CpuTree
+from procview._fast import views
+from procview._fast.views import DIRECTORIES, INDEX
 
-
-ctypedef void (*Render)(const Snapshot *snapshot, Text *out) noexcept nogil
 
 cdef enum:
     HOST_FILE_BYTES = 64 << 20   # more than any of the files below has on the largest host
     MOST_IDLE_SNAPSHOTS = 16     # kept with their buffers; one is in use for each render under way
 
-cdef struct ViewSpec:
-    const char *host_path   # below proc or sys
-    bint of_sys
-    int needs
-    int which
-    Render render
-
-cdef enum:
-    VIEWS = 16
-
-cdef ViewSpec specs[VIEWS]
-cdef int spec_count = 0
-_index = {}
-
-
-cdef void register(str path, int needs, int which, Render render):
-    """An explicit table, in listing order; nothing registers itself."""
-    global spec_count
-    root, _, rest = path.partition("/")
-    encoded = rest.encode()
-    _keep_alive.append(encoded)
-    specs[spec_count].host_path = encoded
-    specs[spec_count].of_sys = root == "sys"
-    specs[spec_count].needs = needs
-    specs[spec_count].which = which
-    specs[spec_count].render = render
-    _index[path] = spec_count
-    spec_count += 1
-
-
-_keep_alive = []
-register("proc/cpuinfo", NEED_CPUS | NEED_CPUINFO, 0, render_cpuinfo)
-register("proc/diskstats", NEED_DISKS | NEED_DISK_COUNTS, 0, render_diskstats)
-register("proc/loadavg", NEED_LOAD, 0, render_loadavg)
-register("proc/meminfo", NEED_MEMORY | NEED_SWAP, 0, render_meminfo)
-register("proc/partitions", NEED_DISKS, 0, render_partitions)
-register("proc/pressure/cpu", NEED_PRESSURE, 0, render_pressure)
-register("proc/pressure/io", NEED_PRESSURE, 2, render_pressure)
-register("proc/pressure/memory", NEED_PRESSURE, 1, render_pressure)
-register("proc/stat", NEED_CPUS | NEED_CPUTIME | NEED_TASKS, 0, render_stat)
-register("proc/swaps", NEED_SWAP, 0, render_swaps)
-register("proc/uptime", NEED_UPTIME | NEED_CPUS | NEED_CPUTIME, 0, render_uptime)
-register(f"{CPU_DIRECTORY}/offline", 0, 0, render_offline)
-register(f"{CPU_DIRECTORY}/online", NEED_CPUS, 0, render_online)
-register(f"{CPU_DIRECTORY}/possible", NEED_CPUS, 0, render_online)
-register(f"{CPU_DIRECTORY}/present", NEED_CPUS, 0, render_online)
-
-PROC_VIEWS = tuple(path.removeprefix("proc/") for path in _index if path.startswith("proc/"))
-
 cdef enum:
     # Reasons for the host's file, beside the Placements
     REASON_UNSCOPABLE = 8
     REASONS = 9
+
+PROC_VIEWS = views.PROC_VIEWS
+_CPU_PREFIX = CPU_DIRECTORY + "/"
 
 cdef tuple REASON_NAMES = (
     None, "unknown-caller", "unreadable-caller", "unknown-init", "out-of-memory", None, None, None, "unscopable"
@@ -179,7 +99,9 @@ cdef class Engine:
     cdef object _tree
     cdef object _sys
 
-    def __init__(self, *, str proc="/proc", str sys="/sys", str cgroup="/sys/fs/cgroup", boottime_ns=None, max_descriptors=None):
+    def __init__(
+        self, *, str proc="/proc", str sys="/sys", str cgroup="/sys/fs/cgroup", boottime_ns=None, max_descriptors=None
+    ):
         cdef int64_t frozen = -1 if boottime_ns is None else boottime_ns
         cdef int proc_fd
         cdef int sys_fd
@@ -232,8 +154,8 @@ cdef class Engine:
         pthread_mutex_destroy(&self._lock)
 
     def configure(
-        self, *, str cpus="quota", str topology="container", bint swap=True, str devices="container", str uptime="container",
-        bint loadavg=True
+        self, *, str cpus="quota", str topology="container", bint swap=True, str devices="container",
+        str uptime="container", bint loadavg=True
     ):
         cdef Settings settings
         memset(&settings, 0, sizeof(settings))
@@ -260,10 +182,10 @@ cdef class Engine:
     def open(self, int pid, str path):
         cdef View view
         self._check()
-        index = _index.get(path)
-        if index is None and path not in _DIRECTORIES and not path.startswith(_CPU_PREFIX):
+        index = INDEX.get(path)
+        if index is None and path not in DIRECTORIES and not path.startswith(_CPU_PREFIX):
             raise FileNotFoundError(errnos.ENOENT, os.strerror(errnos.ENOENT), path)
-        if index is None and path in _DIRECTORIES:
+        if index is None and path in DIRECTORIES:
             raise IsADirectoryError(errnos.EISDIR, os.strerror(errnos.EISDIR), path)
         view = View.__new__(View)
         view._engine = self
@@ -273,7 +195,7 @@ cdef class Engine:
         if index is None:
             if self._tree.kind(view._cpus(), path) == "dir":
                 raise IsADirectoryError(errnos.EISDIR, os.strerror(errnos.EISDIR), path)
-        elif specs[view._spec].needs & NEED_PRESSURE:
+        elif view_spec(view._spec).needs & NEED_PRESSURE:
             view.render()   # says whether this caller has such a file
         return view
 
@@ -305,14 +227,14 @@ cdef class Engine:
         self._check()
         view._engine = self
         view._path = f"{CPU_DIRECTORY}/online"
-        view._spec = _index[view._path]
+        view._spec = INDEX[view._path]
         self._place(pid, view)
         return view._cpus()
 
     def kind(self, int pid, str path):
-        if path in _DIRECTORIES:
+        if path in DIRECTORIES:
             return "dir"
-        if path in _index:
+        if path in INDEX:
             if path.startswith("proc/pressure/"):
                 self.open(pid, path)
             return "file"
@@ -321,12 +243,12 @@ cdef class Engine:
         raise FileNotFoundError(errnos.ENOENT, os.strerror(errnos.ENOENT), path)
 
     def listdir(self, int pid, str path):
-        if path == CPU_DIRECTORY or (path not in _DIRECTORIES and path.startswith(_CPU_PREFIX)):
+        if path == CPU_DIRECTORY or (path not in DIRECTORIES and path.startswith(_CPU_PREFIX)):
             return self._tree.listdir(self.cpus(pid), path)
-        if path not in _DIRECTORIES:
+        if path not in DIRECTORIES:
             self.kind(pid, path)
             raise NotADirectoryError(errnos.ENOTDIR, os.strerror(errnos.ENOTDIR), path)
-        names = _DIRECTORIES[path]
+        names = DIRECTORIES[path]
         if path == "proc/pressure":
             return [name for name in names if self._has(pid, f"{path}/{name}")]
         return list(names)
@@ -414,7 +336,7 @@ cdef class Engine:
         cdef Snapshot *snapshot
         cdef Settings settings
         cdef int cpu = -1
-        cdef int i
+        cdef int _i
         if container == NULL:
             return None
         snapshot = self._take_idle()
@@ -426,7 +348,7 @@ cdef class Engine:
         with nogil:
             snapshot_take(snapshot, NEED_CPUS, 0, &settings, &self._containers, &self._cpuinfo, container)
         cpus = []
-        for i in range(snapshot.cpus):
+        for _i in range(snapshot.cpus):
             cpu = cpuset_next(&snapshot.allowed, cpu)
             cpus.append(cpu)
         self._give_back(snapshot)
@@ -459,7 +381,7 @@ cdef class View:
         cdef const ViewSpec *spec
         if self._spec < 0 or self._container == NULL:
             return False
-        spec = &specs[self._spec]
+        spec = view_spec(self._spec)
         if spec.needs & NEED_DISKS:
             if self._engine._settings.devices_of_host:
                 return False
@@ -484,7 +406,7 @@ cdef class View:
             return self._engine._tree.render(
                 self._cpus(), self._path, topology_of_host=self._engine._settings.topology_of_host
             )
-        spec = &specs[self._spec]
+        spec = view_spec(self._spec)
         with nogil:
             text_init(&out)
             if self._container != NULL:
@@ -510,25 +432,6 @@ cdef class View:
             return PyBytes_FromStringAndSize(out.data, got)
         finally:
             text_free(&out)
-
-
-_CPU_PREFIX = CPU_DIRECTORY + "/"
-
-
-def _directories():
-    """Each directory that is the same for every caller, with its names; the CPU tree lists its own."""
-    found = {"": ["proc", "sys"], "proc": [], CPU_DIRECTORY: []}
-    for path in _index:
-        parent, _, name = path.rpartition("/")
-        while parent:
-            names = found.setdefault(parent, [])
-            if name not in names:
-                names.append(name)
-            parent, _, name = parent.rpartition("/")
-    return found
-
-
-_DIRECTORIES = _directories()
 
 
 cdef bint _choose(str setting, str word, str yes, str no) except *:

@@ -1,8 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """What is true of the whole host: its namespaces, clock, online CPUs and the constants that views copy.
 
-Nothing here is cached but ``btime`` (read again when the wall clock was set: CLOCK_REALTIME - CLOCK_BOOTTIME moved by a tenth of a
-second) and what cannot change while the kernel runs: huge page sizes and the number of columns of two files.
+Nothing here is cached but ``btime`` (read again when the wall clock was set: CLOCK_REALTIME - CLOCK_BOOTTIME moved
+by a tenth of a second) and what cannot change while the kernel runs: huge page sizes and the number of columns of
+two files.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -11,7 +12,6 @@ from libc.string cimport memset
 
 from procview._fast.kept cimport READ_ONCE, kept_drop, kept_init, kept_read, read_path
 from procview._fast.posix cimport (
-    _SC_CLK_TCK,
     CLOCK_BOOTTIME,
     CLOCK_REALTIME,
     DIR,
@@ -19,6 +19,7 @@ from procview._fast.posix cimport (
     O_CLOEXEC,
     O_DIRECTORY,
     O_RDONLY,
+    _SC_CLK_TCK,
     clock_ns,
     close,
     closedir,
@@ -33,7 +34,15 @@ from procview._fast.posix cimport (
     readlinkat,
     sysconf,
 )
-from procview._fast.scan cimport Span, next_line, scan_keyed, scan_u64, scan_word, span, span_starts
+from procview._fast.scan cimport (
+    Span,
+    next_line,
+    scan_keyed,
+    scan_u64,
+    scan_word,
+    span,
+    span_starts,
+)
 from procview._fast.text cimport text_free, text_init
 
 
@@ -42,7 +51,9 @@ cdef enum:
 
 
 cdef int host_init(Host *host, Keeper *keeper, int proc_fd, int sys_fd, int64_t frozen_boottime_ns) noexcept nogil:
-    """0, or -ENOENT where proc has no self/ns/pid: not a proc file system, nor a recording of one. Takes over both descriptors."""
+    """0, or -ENOENT where proc has no self/ns/pid: not a proc file system, nor a recording of one. Takes over both
+    descriptors.
+    """
     cdef int i
     memset(host, 0, sizeof(Host))
     host.keeper = keeper
@@ -112,7 +123,9 @@ cdef void find_huge_page_sizes(Host *host) noexcept nogil:
 
 
 cdef void count_columns(Host *host) noexcept nogil:
-    """How many columns diskstats and the softirq line of stat have: they grew with the kernel, and tools look at the number."""
+    """How many columns diskstats and the softirq line of stat have: they grew with the kernel, and tools look at
+    the number.
+    """
     cdef Text text
     cdef Span rest
     cdef Span line

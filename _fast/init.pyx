@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Finding pid 1 of a pid namespace from the host, and what is fixed about it.
 
-Linux 6.11 translates pids by an ioctl on the namespace. Before that: up the parents, and where these leave the namespace (an
-exec'd process), through all of /proc, once for each container.
+Linux 6.11 translates pids by an ioctl on the namespace. Before that: up the parents, and where these leave the
+namespace (an exec'd process), through all of /proc, once for each container.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -37,7 +37,9 @@ cdef enum:
 
 
 cdef int find_init(Host *host, int pid, uint64_t pidns, Text *scratch, bint may_search) noexcept nogil:
-    """The host's pid of init of ``pidns``, in which ``pid`` lives. 0: none found; -1: only a search of /proc could tell."""
+    """The host's pid of init of ``pidns``, in which ``pid`` lives. 0: none found; -1: only a search of /proc could
+    tell.
+    """
     cdef char path[32]
     cdef int fd
     cdef int init
@@ -136,7 +138,7 @@ cdef bint start_ticks_of(Host *host, int pid, uint64_t *ticks, Text *scratch) no
     cdef const char *bracket
     cdef Span rest
     cdef Span word
-    cdef int field
+    cdef int _field
     snprintf(path, sizeof(path), b"%d/stat", pid)
     if read_path(host.proc_fd, path, scratch, STATUS_BYTES) <= 0:
         return False
@@ -145,14 +147,16 @@ cdef bint start_ticks_of(Host *host, int pid, uint64_t *ticks, Text *scratch) no
         return False
     rest.at = bracket + 1
     rest.end = scratch.data + scratch.length
-    for field in range(3, 22):
+    for _field in range(3, 22):
         if not scan_word(&rest, &word):
             return False
     return scan_u64(&rest, ticks)
 
 
 cdef bint boottime_offset_of(Host *host, int pid, int64_t *offset_ns, Text *scratch) noexcept nogil:
-    """The boottime offset of the time namespace that the process lives in (time_namespaces(7)); False where it is the host's."""
+    """The boottime offset of the time namespace that the process lives in (time_namespaces(7)); False where it is
+    the host's.
+    """
     cdef char path[40]
     cdef uint64_t own
     cdef uint64_t children

@@ -1,11 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Kernel files kept open and read again with pread.
 
-Opening and closing a cgroup file costs several times what reading it costs. A `Kept` is one such file; a `Keeper` bounds how many
-are open at once and closes the least recently used. A file that says ENODEV (its cgroup was removed) or ESRCH (its process is gone) is
-closed and, once, opened anew by its path: something of the same name may be there now.
+Opening and closing a cgroup file costs several times what reading it costs. A `Kept` is one such file; a `Keeper`
+bounds how many are open at once and closes the least recently used. A file that says ENODEV (its cgroup was
+removed) or ESRCH (its process is gone) is closed and, once, opened anew by its path: something of the same name may
+be there now.
 
-A kept descriptor pins a kernfs node or a struct pid, never a mount namespace: keep nothing below /proc/<pid> here that would.
+A kept descriptor pins a kernfs node or a struct pid, never a mount namespace: keep nothing below /proc/<pid> here
+that would.
 """
 
 from procview._fast.posix cimport (
@@ -139,13 +141,13 @@ cdef ssize_t kept_read(
 ) noexcept nogil:
     """Read ``path`` below ``directory`` from its start, through the kept descriptor if there is one.
 
-    Returns the length in bytes or a negative errno. ``reopened`` (may be NULL) is set where the path was looked up anew: what it
-    names may then be another object than before.
+    Returns the length in bytes or a negative errno. ``reopened`` (may be NULL) is set where the path was looked up
+    anew: what it names may then be another object than before.
     """
     cdef ssize_t got = 0
     cdef int fd
-    cdef int attempt
-    for attempt in range(2):
+    cdef int _attempt
+    for _attempt in range(2):
         pthread_mutex_lock(&keeper.lock)
         fd = kept.fd
         if fd >= 0:
@@ -195,7 +197,9 @@ cdef void kept_drop(Keeper *keeper, Kept *kept) noexcept nogil:
 
 
 cdef ssize_t read_path(int directory, const char *path, Text *into, size_t most) noexcept nogil:
-    """Open, read to the end (at most ``most`` bytes, then as if it ended there), close. The length or a negative errno."""
+    """Open, read to the end (at most ``most`` bytes, then as if it ended there), close. The length or a negative
+    errno.
+    """
     cdef int fd = openat(directory, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     cdef ssize_t got
     text_clear(into)

@@ -1,9 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The load of a container: threads that run (R) or wait for a disk (D), sampled every 5 seconds, with the kernel's own decay.
+"""The load of a container: threads that run (R) or wait for a disk (D), sampled every 5 seconds, with the kernel's
+own decay.
 
-A container is sampled from the first read of its loadavg until nobody has read it for 15 minutes. One whose CPU time and number of tasks
-have not moved since the last sample is not scanned: nothing in it can have changed state. Counted are the threads of its cgroup and all
-cgroups below, at most MOST_THREADS of them.
+A container is sampled from the first read of its loadavg until nobody has read it for 15 minutes. One whose CPU
+time and number of tasks have not moved since the last sample is not scanned: nothing in it can have changed state.
+Counted are the threads of its cgroup and all cgroups below, at most MOST_THREADS of them.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -11,24 +12,20 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from procview._fast.cgroup cimport (
+from procview._fast.cgroup cimport Group, Groups, group_number, group_read, group_version
+from procview._fast.container cimport Load, container_put, container_ref, scope_take
+from procview._fast.host cimport Host, host_boottime_ns
+from procview._fast.kept cimport read_path
+from procview._fast.layout cimport (
     CPU,
-    CPU_STAT,
     CPUACCT,
     CPUACCT_USAGE,
+    CPU_STAT,
     IO,
     MEMORY,
     PIDS,
     PIDS_CURRENT,
-    Group,
-    Groups,
-    group_number,
-    group_read,
-    group_version,
 )
-from procview._fast.container cimport Load, Scope, container_put, container_ref, scope_put, scope_take
-from procview._fast.host cimport Host, host_boottime_ns
-from procview._fast.kept cimport read_path
 from procview._fast.posix cimport (
     DIR,
     DT_DIR,
@@ -45,7 +42,16 @@ from procview._fast.posix cimport (
     pthread_mutex_unlock,
     readdir,
 )
-from procview._fast.scan cimport Span, next_line, scan_keyed, scan_u64, skip_blanks, span, span_starts
+from procview._fast.scan cimport (
+    Span,
+    next_line,
+    scan_keyed,
+    scan_u64,
+    skip_blanks,
+    span,
+    span_starts,
+)
+from procview._fast.scope cimport Scope, scope_put
 from procview._fast.snapshot cimport FAILED, HOST_FILE, SCOPED
 from procview._fast.text cimport Text, text_free, text_init
 
@@ -114,7 +120,7 @@ cdef void count_thread(Host *host, uint64_t tid, int level, Counts *counts, Text
     cdef Span rest
     cdef Span line
     cdef uint64_t number
-    cdef int i
+    cdef int _level
     snprintf(path, sizeof(path), b"%lu/status", <unsigned long>tid)
     if read_path(host.proc_fd, path, scratch, STATUS_BYTES) <= 0:
         return
@@ -131,7 +137,7 @@ cdef void count_thread(Host *host, uint64_t tid, int level, Counts *counts, Text
         elif span_starts(line, b"NSpid:", 6):
             line.at += 6
             number = 0
-            for i in range(level):
+            for _level in range(level):
                 if not scan_u64(&line, &number):
                     number = 0   # lives outside the container's pid namespace: has no number in it
                     break
@@ -250,16 +256,16 @@ cdef int read_load(Snapshot *snapshot, Containers *containers, Container *contai
     cdef bint scanned = False
     cdef int i
     if group == NULL:
-        scope_put(containers, scope)
+        scope_put(containers.groups, scope)
         return HOST_FILE
     if not load_is_watched(container):
         scanned = scan(
             host, containers.groups, container, group, &counts, &snapshot.more_scratch, &snapshot.scratch
         )
         if not scanned:
-            scope_put(containers, scope)
+            scope_put(containers.groups, scope)
             return FAILED
-    scope_put(containers, scope)
+    scope_put(containers.groups, scope)
     pthread_mutex_lock(&container.lock)
     if scanned and not load.watched:
         load.average[0] = 0
@@ -293,7 +299,7 @@ cdef void sample(Containers *containers, Container *container, Text *list, Text 
     if moved and not scan(host, containers.groups, container, group, &counts, list, scratch):
         # The cgroup is gone, and the container with it.
         group = NULL
-    scope_put(containers, scope)
+    scope_put(containers.groups, scope)
     pthread_mutex_lock(&container.lock)
     if group == NULL:
         container.load.watched = False
@@ -305,7 +311,9 @@ cdef void sample(Containers *containers, Container *container, Text *list, Text 
 
 
 cdef int sample_all(Containers *containers) noexcept nogil:
-    """One round over the watched containers. Returns how many are still watched, or a negative number when memory ran out."""
+    """One round over the watched containers. Returns how many are still watched, or a negative number when memory
+    ran out.
+    """
     cdef Container **watched
     cdef Container *container
     cdef Text list

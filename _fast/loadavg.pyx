@@ -1,5 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""/proc/loadavg: the container's load over 1, 5 and 15 minutes, its threads, and the highest pid as it numbers them (proc(5))."""
+"""/proc/loadavg: the container's load over 1, 5 and 15 minutes, its threads, and the highest pid as it numbers them
+(proc(5)).
+"""
 
 from procview._fast.text cimport put_char, put_hundredths, put_u64
 

@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """/proc/meminfo: the host's file as a template, with the container's numbers in the lines that have one.
 
-Lines, their order and their spacing are the host's; a line this does not know passes through. Where the memory controller does not reach
-down to the container, usage lines are the host's, cut to the container's MemTotal.
+Lines, their order and their spacing are the host's; a line this does not know passes through. Where the memory
+controller does not reach down to the container, usage lines are the host's, cut to the container's MemTotal.
 """
 
 from libc.stdint cimport uint64_t
@@ -10,6 +10,7 @@ from libc.string cimport memchr, memcmp, strlen
 
 from procview._fast.scan cimport Span, next_line, scan_u64, span, span_length
 from procview._fast.snapshot cimport (
+    Memory,
     STAT_ACTIVE_ANON,
     STAT_ACTIVE_FILE,
     STAT_ANON,
@@ -35,7 +36,6 @@ from procview._fast.snapshot cimport (
     STAT_VMALLOC,
     STAT_ZSWAP,
     STAT_ZSWAPPED,
-    Memory,
 )
 from procview._fast.text cimport put, put_fill, put_u64_right
 
@@ -172,9 +172,10 @@ cdef bint value_of(const Memory *memory, int source, uint64_t hosts, uint64_t *k
         # Absent: the host's number, but never more than there is.
         kb[0] = hosts if hosts < total_kb else total_kb
     elif source == AVAILABLE:
-        kb[0] = bounded(
-            memory.free_bytes, stat[STAT_ACTIVE_FILE], stat[STAT_INACTIVE_FILE], stat[STAT_SLAB_RECLAIMABLE]
-        ) >> 10
+        kb[0] = (
+            (memory.free_bytes >> 10) + (stat[STAT_ACTIVE_FILE] >> 10) + (stat[STAT_INACTIVE_FILE] >> 10)
+            + (stat[STAT_SLAB_RECLAIMABLE] >> 10)
+        )
         if kb[0] > total_kb:
             kb[0] = total_kb
     elif source == ACTIVE:
@@ -188,14 +189,6 @@ cdef bint value_of(const Memory *memory, int source, uint64_t hosts, uint64_t *k
     else:
         kb[0] = 0
     return True
-
-
-cdef uint64_t bounded(uint64_t a, uint64_t b, uint64_t c, uint64_t d) noexcept nogil:
-    """The sum, or 2^64-1 where it would be more."""
-    cdef uint64_t total = a
-    total = total + b if total + b >= total else <uint64_t>-1
-    total = total + c if total + c >= total else <uint64_t>-1
-    return total + d if total + d >= total else <uint64_t>-1
 
 
 cdef void render_meminfo(const Snapshot *snapshot, Text *out) noexcept nogil:

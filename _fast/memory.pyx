@@ -1,13 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """A container's memory, swap and huge pages, from its cgroup and all above it.
 
-Sources: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst, hugetlb.rst of the kernel. All in bytes unless a name says kb.
+Sources: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst, hugetlb.rst of the kernel. All in bytes
+unless a name says kb.
 """
 
 from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memset, strlen
 
-from procview._fast.cgroup cimport (
+from procview._fast.cgroup cimport Group, group_number, group_read, group_version
+from procview._fast.kept cimport READ_ONCE, kept_read
+from procview._fast.layout cimport (
     HUGETLB,
     HUGETLB_FILES,
     KMEM_USAGE,
@@ -15,19 +18,25 @@ from procview._fast.cgroup cimport (
     MEMORY_LIMIT,
     MEMORY_STAT,
     MEMORY_USAGE,
+    SWAPPINESS,
     SWAP_LIMIT,
     SWAP_USAGE,
-    SWAPPINESS,
-    Group,
-    group_number,
-    group_read,
-    group_version,
 )
-from procview._fast.kept cimport READ_ONCE, kept_read
-from procview._fast.scan cimport Span, UNLIMITED, next_line, scan_u64, scan_word, span, span_length, span_starts
+from procview._fast.scan cimport (
+    Span,
+    UNLIMITED,
+    next_line,
+    scan_u64,
+    scan_word,
+    span,
+    span_length,
+    span_starts,
+)
 from procview._fast.snapshot cimport (
     FAILED,
     HOST_FILE,
+    HugePages,
+    Memory,
     SCOPED,
     STAT_ACTIVE_ANON,
     STAT_ACTIVE_FILE,
@@ -55,8 +64,6 @@ from procview._fast.snapshot cimport (
     STAT_VMALLOC,
     STAT_ZSWAP,
     STAT_ZSWAPPED,
-    HugePages,
-    Memory,
 )
 from procview._fast.text cimport Text
 
@@ -159,7 +166,9 @@ cdef uint64_t less(uint64_t from_bytes, uint64_t bytes) noexcept nogil:
 cdef void read_limits(
     Memory *memory, Groups *groups, Group *group, uint64_t host_total, Text *scratch
 ) noexcept nogil:
-    """MemTotal: the smallest limit from here up. MemFree: what is left under the tightest of the limits, of use by anybody below it."""
+    """MemTotal: the smallest limit from here up. MemFree: what is left under the tightest of the limits, of use by
+    anybody below it.
+    """
     cdef Group *level = group
     cdef uint64_t limit
     cdef uint64_t usage

@@ -11,11 +11,13 @@ cdef void render_partitions(const Snapshot *snapshot, Text *out) noexcept nogil:
     put_str(out, b"major minor  #blocks  name\n\n")
     for i in range(snapshot.disk_count):
         disk = &snapshot.disks[i]
+        if disk.size_sectors == 0:
+            continue   # an empty drive, an unbound loop device: the kernel leaves them out, too
         put_u64_right(out, disk.major, 4)
         put_char(out, c" ")
         put_u64_right(out, disk.minor, 8)
         put_char(out, c" ")
-        put_u64_right(out, disk.size_kb, 10)
+        put_u64_right(out, disk.size_sectors // 2, 10)
         put_char(out, c" ")
         put_str(out, disk.name)
         put_char(out, c"\n")

@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Reading numbers and lines out of kernel text.
 
-Text of the kernel may be cut short, empty or not a number where this runs on a broken host: a reader says False, and the caller
-treats the file as absent. Numbers beyond 64 bits stay at 2^64-1.
+Text of the kernel may be cut short, empty or not a number where this runs on a broken host: a reader says False,
+and the caller treats the file as absent. Numbers beyond 64 bits stay at 2^64-1.
 """
 
 from libc.stdint cimport uint64_t

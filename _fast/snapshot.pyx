@@ -1,26 +1,23 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Taking the numbers of one container at one moment: the step between finding the container and writing a view's text."""
+"""Taking the numbers of one container at one moment: the step between finding the container and writing a view's
+text.
+"""
 
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
-from procview._fast.cgroup cimport (
-    CONTROLLERS,
-    PRESSURE_CPU,
-    Group,
-    Groups,
-    group_is_there,
-    group_read,
-)
-from procview._fast.container cimport Scope, scope_put, scope_take
+from procview._fast.cgroup cimport Group, Groups, group_is_there, group_read
+from procview._fast.container cimport scope_take
 from procview._fast.cpuinfo_host cimport cpuinfo_put, cpuinfo_take
 from procview._fast.cpus cimport count_cpus
 from procview._fast.cputime cimport read_cputime, read_tasks
 from procview._fast.disks cimport read_disks
 from procview._fast.host cimport host_boottime_ns
+from procview._fast.layout cimport CONTROLLERS, PRESSURE_CPU
 from procview._fast.load cimport read_load
 from procview._fast.memory cimport read_memory
+from procview._fast.scope cimport Scope, scope_put
 from procview._fast.text cimport text_free
 
 
@@ -64,7 +61,7 @@ cdef int snapshot_take(
     verdict = fill(snapshot, containers, cpuinfo_cache, container, scope)
     if verdict == SCOPED and snapshot.absent != 0 and has_vanished(containers.groups, scope, snapshot.absent):
         verdict = FAILED
-    scope_put(containers, scope)
+    scope_put(containers.groups, scope)
     return verdict
 
 

@@ -1,13 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """/proc/stat: the container's CPU time, in ticks (fs/proc/stat.c, proc(5)).
 
-The host's interrupts, context switches and softirqs are 0: they are not the container's business, and a known side channel. The line
-``cpu`` is the exact sum of the others.
+The host's interrupts, context switches and softirqs are 0: they are not the container's business, and a known side
+channel. The line ``cpu`` is the exact sum of the others.
 """
 
 from libc.stdint cimport uint64_t
 
-from procview._fast.container cimport COLUMNS
+from procview._fast.accounts cimport COLUMNS
 from procview._fast.text cimport put_char, put_str, put_u64
 
 
@@ -15,6 +15,7 @@ cdef void render_stat(const Snapshot *snapshot, Text *out) noexcept nogil:
     cdef uint64_t sums[COLUMNS]
     cdef int cpu
     cdef int column
+    cdef int _column
     for column in range(COLUMNS):
         sums[column] = 0
         for cpu in range(snapshot.cpus):
@@ -34,7 +35,7 @@ cdef void render_stat(const Snapshot *snapshot, Text *out) noexcept nogil:
     put_str(out, b"\nprocs_blocked ")
     put_u64(out, snapshot.blocked)
     put_str(out, b"\nsoftirq")
-    for column in range(snapshot.softirq_columns):
+    for _column in range(snapshot.softirq_columns):
         put_str(out, b" 0")
     put_char(out, c"\n")
 

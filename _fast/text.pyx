@@ -1,7 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Growing byte buffers, written without the GIL.
 
-Every writer is safe after memory ran out: it does nothing and leaves ``broken`` set, so that a view checks once, at its end.
+Every writer is safe after memory ran out: it does nothing and leaves ``broken`` set, so that a view checks once, at
+its end.
 """
 
 from libc.stdint cimport uint64_t

@@ -3,12 +3,8 @@
 
 from libc.stdint cimport uint64_t
 
-from procview._fast.container cimport COLUMNS
+from procview._fast.accounts cimport COLUMNS, IDLE
 from procview._fast.text cimport put_char, put_hundredths
-
-
-cdef enum:
-    IDLE = 3
 
 
 cdef void render_uptime(const Snapshot *snapshot, Text *out) noexcept nogil:

@@ -1,68 +1,13 @@
-"""Where controllers are mounted, and the files of one cgroup. See ``_fast/cgroup.pyx``."""
+"""The files of one cgroup. See ``_fast/cgroup.pyx``."""
 
 from libc.stdint cimport uint64_t
 
-from procview._fast.host cimport Host, MOST_HUGE_PAGE_SIZES
 from procview._fast.kept cimport Keeper, Kept
+from procview._fast.layout cimport GROUP_FILES, Layout
 from procview._fast.posix cimport pthread_mutex_t, ssize_t
 from procview._fast.scan cimport Span
 from procview._fast.text cimport Text
 
-
-cdef enum:  # controllers
-    MEMORY
-    CPU
-    CPUACCT
-    CPUSET
-    IO
-    PIDS
-    HUGETLB
-    CONTROLLERS
-
-cdef enum:  # files of a group
-    MEMORY_LIMIT
-    MEMORY_USAGE
-    MEMORY_STAT
-    SWAP_LIMIT      # v1: of memory and swap together
-    SWAP_USAGE      # v1: of memory and swap together
-    SWAPPINESS      # v1 only
-    KMEM_USAGE      # v1 only
-    CPU_QUOTA
-    CPU_PERIOD      # v1 only: v2 has both in cpu.max
-    CPU_STAT
-    CPUACCT_USAGE   # v1 only
-    CPUACCT_ALL     # v1 only
-    CPUACCT_STAT    # v1 only
-    CPUACCT_PERCPU  # v1 only
-    CPUSET_EFFECTIVE
-    CPUSET_CPUS     # v1 only: v2's may ask for more than is granted
-    IO_STAT         # v1: bytes
-    IO_SERVICED     # v1 only: operations
-    PIDS_CURRENT
-    PRESSURE_CPU    # v2 only, as are the other two
-    PRESSURE_MEMORY
-    PRESSURE_IO
-    HUGETLB_FILES   # from here: limit, usage, reserved usage of each size
-    GROUP_FILES = HUGETLB_FILES + 3 * MOST_HUGE_PAGE_SIZES
-
-cdef enum:
-    MOST_HIERARCHIES = 16
-    PATH_BYTES = 4096
-    NAME_BYTES = 64
-
-cdef struct Hierarchy:
-    int version               # 1 or 2
-    int directory             # O_PATH descriptor of the mount point
-    unsigned int controllers  # bits 1 << Controller
-    char root[PATH_BYTES]     # what of /proc/<pid>/cgroup paths lies above the mount ("" mostly)
-    size_t root_length
-
-cdef struct Layout:
-    int count
-    Hierarchy hierarchy[MOST_HIERARCHIES]
-    int of[CONTROLLERS]       # index into hierarchy, -1: mounted nowhere
-    int unified               # the v2 one, or -1
-    char names[2][GROUP_FILES][NAME_BYTES]
 
 cdef struct Group:
     Group *next
@@ -82,15 +27,6 @@ cdef struct Groups:
     size_t bucket_count       # a power of two
     size_t count
 
-cdef struct CgroupPaths:
-    Span of[MOST_HIERARCHIES]  # at == NULL: not named
-
-
-cdef int layout_read(Layout *layout, Host *host, const char *cgroup_root) noexcept nogil
-cdef void layout_free(Layout *layout) noexcept nogil
-cdef unsigned int controller_bits(Span names) noexcept nogil
-cdef void paths_parse(const Layout *layout, Span text, CgroupPaths *paths) noexcept nogil
-cdef bint path_is_below(Span path, Span ancestor) noexcept nogil
 
 cdef int groups_init(Groups *groups, const Layout *layout, Keeper *keeper) noexcept nogil
 cdef void groups_free(Groups *groups) noexcept nogil

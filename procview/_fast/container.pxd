@@ -2,31 +2,14 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from procview._fast.cgroup cimport CONTROLLERS, Group, Groups
+from procview._fast.accounts cimport Accounting
+from procview._fast.cgroup cimport Groups
 from procview._fast.host cimport Host
 from procview._fast.kept cimport Kept
 from procview._fast.posix cimport pthread_mutex_t
+from procview._fast.scope cimport Scope
 from procview._fast.text cimport Text
 
-
-cdef enum:
-    COLUMNS = 10   # of a cpu line in /proc/stat
-
-cdef struct Scope:
-    int references
-    Group *of[CONTROLLERS]   # NULL: the controller is mounted nowhere, or this cgroup cannot be opened
-    Group *unified           # the v2 cgroup, for pressure; NULL where there is none
-
-cdef struct Accounting:
-    # What /proc/stat showed last, so that no column ever goes back. See _fast/cputime.pyx.
-    bint started
-    int cpus
-    uint64_t epoch
-    int capacity              # CPUs that the arrays below have room for
-    uint64_t *shown           # cpus x COLUMNS, ticks
-    int64_t *start            # cpus x COLUMNS, ticks: shown = start + raw
-    uint64_t total[COLUMNS]   # raw sums at the last render
-    uint64_t elapsed          # ticks since init's start, at the last render
 
 cdef struct Load:
     bint watched
@@ -59,7 +42,7 @@ cdef struct Container:
     uint64_t pidns
     uint64_t last_used
     int init                  # pid on the host; 0: not known
-    uint64_t init_start_ticks # since the host's boot
+    uint64_t init_start_ticks  # since the host's boot
     bint init_time_namespace
     int64_t boottime_offset_ns  # of init's time namespace
     Kept init_cgroup
@@ -99,5 +82,4 @@ cdef bint container_is_known(Containers *containers, int pid) noexcept nogil
 cdef void container_ref(Container *container) noexcept nogil
 cdef void container_put(Containers *containers, Container *container) noexcept nogil
 cdef Scope *scope_take(Container *container) noexcept nogil
-cdef void scope_put(Containers *containers, Scope *scope) noexcept nogil
 cdef uint64_t container_elapsed_ticks(const Host *host, const Container *container) noexcept nogil

@@ -1,8 +1,8 @@
 """How many CPUs a container has, and which. See ``_fast/cpus.pyx``."""
 
 from procview._fast.cgroup cimport Groups
-from procview._fast.container cimport Scope
 from procview._fast.host cimport CpuSet, Host
+from procview._fast.scope cimport Scope
 from procview._fast.text cimport Text
 
 

@@ -1,8 +1,9 @@
 """A container's CPU time in ticks, by visible CPU. See ``_fast/cputime.pyx``."""
 
 from procview._fast.cgroup cimport Groups
-from procview._fast.container cimport Container, Scope
+from procview._fast.container cimport Container
 from procview._fast.host cimport Host
+from procview._fast.scope cimport Scope
 from procview._fast.snapshot cimport Snapshot
 
 

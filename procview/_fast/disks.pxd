@@ -3,8 +3,9 @@
 from libc.stdint cimport int64_t
 
 from procview._fast.cgroup cimport Groups
-from procview._fast.container cimport Container, Scope
+from procview._fast.container cimport Container
 from procview._fast.host cimport Host
+from procview._fast.scope cimport Scope
 from procview._fast.snapshot cimport Snapshot
 
 

@@ -7,10 +7,10 @@ PROC_VIEWS: tuple[str, ...]
 class Engine:
     """All that answers a read, short of FUSE: hand in a caller's pid and a path, get the bytes.
 
-    Thread-safe. The trees it reads (``proc``, ``sys``, ``cgroup``) are values, so that a test points it at a recorded host.
-    ``boottime_ns`` freezes CLOCK_BOOTTIME for such a tree; None (the default) is the real clock.
-    ``max_descriptors`` bounds the descriptors kept open; None takes three quarters of RLIMIT_NOFILE.
-    Raises OSError when a tree is not there or has no usable proc.
+    Thread-safe. The trees it reads (``proc``, ``sys``, ``cgroup``) are values, so that a test points it at a
+    recorded host. ``boottime_ns`` freezes CLOCK_BOOTTIME for such a tree; None (the default) is the real clock.
+    ``max_descriptors`` bounds the descriptors kept open; None takes three quarters of RLIMIT_NOFILE. Raises OSError
+    when a tree is not there or has no usable proc.
     """
 
     def __init__(
@@ -35,12 +35,13 @@ class Engine:
         """Replace all settings at once; the next render sees them. Raises ValueError for a word it does not know."""
 
     def open(self, pid: int, path: str) -> View:
-        """The file ``path`` (``proc/meminfo``, ``sys/devices/system/cpu/cpu0/topology/core_id``) as ``pid`` sees it.
+        """The file ``path`` (``proc/meminfo``, ``sys/devices/system/cpu/cpu0/topology/core_id``) as ``pid`` sees
+        it.
 
-        The caller's identity is settled here and stays with the result. A caller that cannot be placed (pid 0, gone, unreadable)
-        gets the host's file: ``fallback`` of the result says why. Raises FileNotFoundError where this caller has no
-        such file, IsADirectoryError for a directory. May scan /proc once for a container never seen before, if the kernel
-        cannot translate pids (before Linux 6.11): see :meth:`open_blocks`.
+        The caller's identity is settled here and stays with the result. A caller that cannot be placed (pid 0,
+        gone, unreadable) gets the host's file: ``fallback`` of the result says why. Raises FileNotFoundError where
+        this caller has no such file, IsADirectoryError for a directory. May scan /proc once for a container never
+        seen before, if the kernel cannot translate pids (before Linux 6.11): see :meth:`open_blocks`.
         """
 
     def open_blocks(self, pid: int) -> bool:
@@ -50,13 +51,17 @@ class Engine:
         """What ``path`` is for this caller. Raises FileNotFoundError."""
 
     def listdir(self, pid: int, path: str) -> list[str]:
-        """Names in a directory of the mount as this caller sees it, sorted (cpu2 before cpu10). Raises FileNotFoundError, NotADirectoryError."""
+        """Names in a directory of the mount as this caller sees it, sorted (cpu2 before cpu10). Raises
+        FileNotFoundError, NotADirectoryError.
+        """
 
     def cpus(self, pid: int) -> list[int]:
         """Host numbers of the CPUs this caller sees, in the order of their visible numbers 0..N-1."""
 
     def sample(self) -> int:
-        """One round of the load sampler (call every 5 s, off the event loop). Returns how many containers are still being watched."""
+        """One round of the load sampler (call every 5 s, off the event loop). Returns how many containers are still
+        being watched.
+        """
 
     def counters(self) -> dict[str, int]:
         """Counts since start: ``reads``, ``fallback_<reason>`` ..., and gauges ``containers``, ``descriptors``."""

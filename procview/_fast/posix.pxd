@@ -1,4 +1,6 @@
-"""The foreign side: what libc and the kernel offer, each line with its contract. None of these raises or needs the GIL."""
+"""The foreign side: what libc and the kernel offer, each line with its contract. None of these raises or needs the
+GIL.
+"""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 

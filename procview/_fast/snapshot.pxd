@@ -5,7 +5,7 @@ A view is a pure function of this; ``needs`` says which parts were filled in.
 
 from libc.stdint cimport int64_t, uint64_t
 
-from procview._fast.container cimport COLUMNS, Container, Containers
+from procview._fast.container cimport Container, Containers
 from procview._fast.cpuinfo_host cimport CpuinfoCache, CpuinfoText
 from procview._fast.host cimport CpuSet, Host
 from procview._fast.text cimport Text
@@ -19,7 +19,7 @@ cdef enum:  # needs
     NEED_TASKS = 16
     NEED_UPTIME = 32
     NEED_DISKS = 64
-    NEED_DISK_COUNTS = 128 # and NEED_DISKS
+    NEED_DISK_COUNTS = 128  # and NEED_DISKS
     NEED_LOAD = 256
     NEED_CPUINFO = 512     # and NEED_CPUS
     NEED_PRESSURE = 1024
@@ -93,7 +93,7 @@ cdef struct Disk:
     char name[64]
     unsigned int major
     unsigned int minor
-    uint64_t size_kb
+    uint64_t size_sectors          # of 512 bytes
     uint64_t read_count
     uint64_t read_bytes
     uint64_t write_count

@@ -124,7 +124,11 @@ class Mount:
         """Answer requests until ``stop`` is set. Raises MountError if the mount goes away before that."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._end, stop)
-            await pyfuse3.main(max_tasks=MAX_REQUESTS)
+            try:
+                await pyfuse3.main(max_tasks=MAX_REQUESTS)
+            except BaseException as error:
+                if not _connection_ended(error):
+                    raise
             nursery.cancel_scope.cancel()
         if not stop.is_set():
             raise MountError(f"{self.path}: somebody else unmounted it or aborted its connection")
@@ -151,6 +155,16 @@ class Mount:
             detach(self.path)
         except OSError as error:
             log.error("cannot unmount: %s", error)
+
+
+def _connection_ended(error: BaseException) -> bool:
+    """Whether pyfuse3's main loop failed because there is no connection any more.
+
+    An unmount normally ends that loop quietly (ENODEV); in a race with requests the kernel says ECONNABORTED instead.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(_connection_ended(one) for one in error.exceptions)
+    return isinstance(error, OSError) and error.errno == errno.ECONNABORTED
 
 
 @asynccontextmanager

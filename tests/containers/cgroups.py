@@ -11,6 +11,8 @@ from tests.session import mounts
 
 # What is made for a container that has no engine of its own to do it.
 CONTROLLERS = ("memory", "cpuset", "cpu", "cpuacct", "blkio", "pids", "io")
+UNIFIED = "unified"
+"""Names the v2 hierarchy among the controllers; on hybrid hosts it has none."""
 PERIOD_USEC = 100_000
 
 
@@ -36,6 +38,10 @@ class Hierarchy:
     root: str
     controllers: frozenset[str]
     is_v2: bool
+
+    @property
+    def names(self) -> frozenset[str]:
+        return self.controllers | {UNIFIED} if self.is_v2 else self.controllers
 
     def directory(self, path: str) -> Path:
         """Where the cgroup with this path in /proc/PID/cgroup is."""
@@ -100,7 +106,7 @@ def _files_v2(limits: Limits) -> list[tuple[str, str, str]]:
 
 @dataclass(frozen=True)
 class Cgroup:
-    """The cgroup of one container: a directory for each controller, all the same on v2."""
+    """The cgroup of one container: a directory for each controller (and UNIFIED), all the same on v2."""
 
     directories: Mapping[str, Path]
     is_v2: bool
@@ -116,7 +122,7 @@ class Cgroup:
         for hierarchy in hierarchies():
             for joined, path in paths.items():
                 if (hierarchy.is_v2 and not joined) or joined & hierarchy.controllers:
-                    directories |= dict.fromkeys(hierarchy.controllers, hierarchy.directory(path))
+                    directories |= dict.fromkeys(hierarchy.names, hierarchy.directory(path))
         return cls(directories, is_pure_v2())
 
     @classmethod
@@ -125,12 +131,12 @@ class Cgroup:
         directories: dict[str, Path] = {}
         own = cls.of("self")
         for hierarchy in hierarchies():
-            wanted = hierarchy.controllers & set(CONTROLLERS)
-            if not wanted or (hierarchy.is_v2 and not is_pure_v2()):
+            wanted = hierarchy.names & {*CONTROLLERS, UNIFIED}
+            if not wanted:
                 continue
-            parent = hierarchy.mount if hierarchy.is_v2 else own.directories[min(wanted)]
+            parent = hierarchy.mount if is_pure_v2() else own.directories[min(wanted)]
             if hierarchy.is_v2:
-                for controller in wanted:
+                for controller in wanted & hierarchy.controllers:
                     with contextlib.suppress(OSError):
                         (parent / "cgroup.subtree_control").write_text(f"+{controller}", encoding="ascii")
             directory = parent / name
@@ -163,9 +169,10 @@ class Cgroup:
         return sorted({f"{directory}/cgroup.procs" for directory in self.directories.values()})
 
     def cpu_usage_usec(self) -> int:
-        """CPU time that the kernel has counted for this cgroup."""
+        """User and system time as the kernel has counted them for this cgroup; on v1 by ticks."""
         if not self.is_v2:
-            return int((self.directories["cpuacct"] / "cpuacct.usage").read_text(encoding="ascii")) // 1000
+            parts = [self.directories["cpuacct"] / f"cpuacct.usage_{part}" for part in ("user", "sys")]
+            return sum(int(part.read_text(encoding="ascii")) for part in parts) // 1000
         stat = (self.directories["cpu"] / "cpu.stat").read_text(encoding="ascii").split()
         return int(stat[stat.index("usage_usec") + 1])
 

@@ -147,11 +147,21 @@ class Container(ABC):
     ) -> None:
         self.stop()
 
-    def bind_views(self, files: Sequence[str]) -> None:
-        """Put files of the mount at /procview over those of the container's /proc, from outside."""
-        for file in files:
-            source, target = shlex.quote(f"{INSIDE}/{file}"), shlex.quote(f"/{file}")
-            _checked(["nsenter", "-t", str(self.pid), "-m", "--", "sh", "-c", f"mount --bind {source} {target}"])
+    def bind_other_views(self, bound: Sequence[str]) -> None:
+        """Put the files of the mount at /procview that are not ``bound`` over the container's /proc, from outside.
+
+        In its cgroup and its mount namespace: which files there are depends on who asks.
+        """
+        names = " ".join(map(shlex.quote, ["none", *bound]))
+        script = f"""
+            set -e
+            cd {INSIDE}
+            for file in $(find proc -type f); do
+                for name in {names}; do [ "$name" != "$file" ] || continue 2; done
+                mount --bind "$file" "/$file"
+            done
+        """
+        _checked(_in_cgroup(self.cgroup, ["nsenter", "-t", str(self.pid), "-m", "--", "sh", "-c", script]))
 
 
 class Engine(ABC):
@@ -263,7 +273,8 @@ class OciEngine(Engine):
                 ]
                 raise EngineError(f"{shlex.join(argv)}: status {status}\n{''.join(said)}")
             container.pid = json.loads(_checked([*base, "state", container.name]))["pid"]
-            container.bind_views([file for file in files if file not in at_start])
+            if views is not None:
+                container.bind_other_views(at_start)
         except BaseException:
             with contextlib.suppress(EngineError):
                 container.kill()
@@ -429,6 +440,8 @@ class LxcEngine(Engine):
             except EngineError as error:
                 raise EngineError(f"{error}{log.read_text(encoding='utf-8') if log.exists() else ''}") from None
             container.pid = int(_checked(["lxc-info", "-P", container.directory, "-n", container.name, "-p", "-H"]))
+            if views is not None:
+                container.bind_other_views(view_files(views))
         except BaseException:
             with contextlib.suppress(EngineError):
                 container.kill()
@@ -496,10 +509,11 @@ class UnshareEngine(Engine):
         # The mounts are made before the pid namespace's first process says that it is ready.
         steps = ["set -e"]
         if views is not None:
-            pairs = [
-                (shlex.quote(f"{views}/{file}"), shlex.quote(f"/{file}")) for file in (*view_files(views), CPU_TREE)
+            steps += [
+                f"cd {shlex.quote(str(views))}",
+                f'for file in $(find proc -type f) {CPU_TREE}; do mount --bind "$PWD/$file" "/$file"; done',
+                "cd /",
             ]
-            steps += [f"mount --bind {source} {target}" for source, target in pairs]
         steps += ["echo ready", "exec >/dev/null", f"exec {shlex.join(init)}"]
         script = "\n".join(steps)
         unshare = [

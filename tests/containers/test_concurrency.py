@@ -79,13 +79,21 @@ class Subject:
         return seen
 
 
+def _fails_on_host(path: str) -> bool:
+    """Some files of sysfs cannot be read by anyone; which CPU of the host it is makes no difference to that."""
+    try:
+        Path(path).read_bytes()
+    except OSError:
+        return path.startswith(reader.CPU_TREE)
+    return False
+
+
 def _check(subject: Subject) -> int:
     """One round of one container. Returns how many files were read, and raises AssertionError for a foreign byte."""
     usage_before, time_before = subject.container.cgroup.cpu_usage_usec(), time.clock_gettime(time.CLOCK_BOOTTIME)
     seen = subject.ask()
     usage_after, time_after = subject.container.cgroup.cpu_usage_usec(), time.clock_gettime(time.CLOCK_BOOTTIME)
-    failed = {path: text for path, text in seen.items() if isinstance(text, str)}
-    assert not failed
+    assert not {path: text for path, text in seen.items() if isinstance(text, str) and not _fails_on_host(path)}
     texts = {path: text.decode() for path, text in seen.items() if isinstance(text, bytes)}
     count = subject.cpus
 
@@ -102,8 +110,8 @@ def _check(subject: Subject) -> int:
         sum(column) for column in zip(*(rows[f"cpu{number}"] for number in range(count)), strict=True)
     ]
     used = sum(rows["cpu"][:3]) * 1_000_000 // _TICKS
-    slack = 4 * (count + 2) * 1_000_000 // _TICKS  # the kernel counts user and system time in another way than the sum
-    assert usage_before - slack <= used <= usage_after + slack
+    slack = 3 * count * 1_000_000 // _TICKS  # each of three columns is rounded down for each CPU
+    assert usage_before - slack <= used <= usage_after
 
     age = float(texts["/proc/uptime"].split()[0])
     assert time_before - subject.start_time - 0.03 <= age <= time_after - subject.start_time + 0.03

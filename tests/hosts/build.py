@@ -1,16 +1,15 @@
 """Writes a modelled host and its containers as the files the kernel would show: a tree that an Engine can be opened on.
 
-    tree = build(tmp_path, Layout.V2, host, container)
-    engine = Engine(**tree.roots)
-    tree.update(changed_container)      # rewrites files in place: descriptors the engine holds stay good
-
-All files are written through directory descriptors, since cgroup paths may be longer than PATH_MAX.
+tree = build(tmp_path, Layout.V2, host, container)
+engine = Engine(**tree.roots)
+tree.update(changed_container)      # rewrites files in place: descriptors the engine holds stay good
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from tests.hosts.model import (
 
 HOST_PIDNS = 4_026_531_836
 HOST_CGROUPNS = 4_026_531_835
+HOST_TIMENS = 4_026_531_834
 HOST_CPU = (900, 80, 700, 60_000, 50, 4, 3, 20, 1, 1)
 """Each of the host's CPUs in its /proc/stat, in ticks."""
 
@@ -106,25 +106,34 @@ class Tree:
     def write(self, path: str, text: str | bytes) -> None:
         """Write a file below base; in place when it exists, so that descriptors kept open see the change."""
         data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        where = f"{self.base}/{path}"
+        if len(os.fsencode(where)) < 4000:
+            try:
+                file = os.open(where, flags, 0o644)
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(where), exist_ok=True)
+                file = os.open(where, flags, 0o644)
+        else:
+            file = self._open_step_by_step(path, flags)
+        try:
+            while data:
+                data = data[os.write(file, data) :]
+        finally:
+            os.close(file)
+
+    def _open_step_by_step(self, path: str, flags: int) -> int:
+        """Paths longer than PATH_MAX can only be opened folder by folder."""
         *folders, name = path.split("/")
         directory = os.open(self.base, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for folder in folders:
-                if not folder:
-                    continue
-                try:
-                    below = os.open(folder, os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory)
-                except FileNotFoundError:
+                with suppress(FileExistsError):
                     os.mkdir(folder, dir_fd=directory)
-                    below = os.open(folder, os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory)
+                below = os.open(folder, os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory)
                 os.close(directory)
                 directory = below
-            file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644, dir_fd=directory)
-            try:
-                while data:
-                    data = data[os.write(file, data) :]
-            finally:
-                os.close(file)
+            return os.open(name, flags, 0o644, dir_fd=directory)
         finally:
             os.close(directory)
 
@@ -273,10 +282,13 @@ class Tree:
             folder = os.path.dirname(self.cgroup_file(container, "cpu", "x"))
             if "cpu" in container.level.absent:
                 self.write(f"{folder}/cpu.stat", self._cpu_stat_v2(container, controller_enabled=False))
-            for name, text in container.pressure.items():
-                self.write(f"{folder}/{name}.pressure", text)
         elif self.layout is Layout.HYBRID:
-            self.write(f"cgroup/unified{container.path()}/cgroup.procs", "")
+            folder = f"cgroup/unified{container.path()}"
+            self.write(f"{folder}/cgroup.procs", "")
+        else:
+            return
+        for name, text in container.pressure.items():
+            self.write(f"{folder}/{name}.pressure", text)
 
     def _write_level_v2(self, folder: str, controller: str, level: Level) -> None:
         match controller:
@@ -437,9 +449,11 @@ class Tree:
                 lines.append(f"51 30 0:51 {root('')} /sys/fs/cgroup/unified rw shared:51 - cgroup2 cgroup2 rw")
         return "\n".join(lines) + "\n"
 
-    def _write_identity(self, folder: str, pidns: int, cgroupns: int) -> None:
+    def _write_identity(self, folder: str, pidns: int, cgroupns: int, timens: int = HOST_TIMENS) -> None:
         self.link(f"{folder}/ns/pid", f"pid:[{pidns}]")
         self.link(f"{folder}/ns/cgroup", f"cgroup:[{cgroupns}]")
+        for name in ("time", "time_for_children"):
+            self.link(f"{folder}/ns/{name}", f"time:[{timens}]")
 
     def _write_process(
         self,
@@ -465,6 +479,7 @@ class Tree:
         cgroupns = HOST_CGROUPNS if container.cgroupns is None else container.cgroupns
         mountinfo = self._mountinfo(container)
         seconds, nanoseconds = container.boottime_offset
+        timens = HOST_TIMENS if container.boottime_offset == (0, 0) else container.pidns + 100_000
         rootfs = f"rootfs-{container.init_pid}"
         members: dict[str, list[int]] = {"": []}
         everyone: list[tuple[int, int, str, int, int, str, int | None, str]] = [
@@ -507,7 +522,7 @@ class Tree:
                 f"monotonic           0         0\nboottime   {seconds:>10} {nanoseconds:>9}\n",
             )
             self.write(f"proc/{pid}/cgroup", self._cgroup_of(container, below))
-            self._write_identity(f"proc/{pid}", container.pidns, cgroupns)
+            self._write_identity(f"proc/{pid}", container.pidns, cgroupns, timens)
             self.link(f"proc/{pid}/root", f"../../{rootfs}")
             members.setdefault(below, []).append(pid)
         (self.base / rootfs / "dev").mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tests.hosts.build import build
+from tests.hosts.build import build, meminfo_lines
 from tests.hosts.model import Container, CpuTimes, DeviceIo, Disk, Host, Layout, Level, Partition
 from tests.hosts.trees import TreeText
 
@@ -66,12 +66,17 @@ WEB = Container(
     mounts=("100 99 254:1 /containers/web / rw,relatime - ext4 /dev/vda1 rw",),
 )  # fmt: skip
 
+LARGE_MEMINFO = {"MemTotal": 1 << 30, "MemFree": 700_000_000, "MemAvailable": 900_000_000, "DirectMap2M": 1_000_000_000}
 LARGE_HOST = Host(
     # two sockets; the second threads of the first eight cores are offline, and so is a stretch of the second socket
     online=tuple(cpu for cpu in range(256) if cpu not in (1, 3, 5, 7, 9, 11, 13, 15, *range(200, 208))),
     present=tuple(range(256)),
     possible=tuple(range(288)),
     packages=2,
+    meminfo=tuple(
+        replace(line, value=LARGE_MEMINFO.get(line.name, line.value))
+        for line in meminfo_lines(Host(swap_total_kb=200_000_000, swap_free_kb=150_000_000))
+    ),
     swap_total_kb=200_000_000,
     swap_free_kb=150_000_000,
     disks=(replace(SYSTEM_DISK, name="nvme0n1", major=259),),
@@ -84,6 +89,7 @@ LARGE_CONTAINER = replace(
         Level("web", memory_max_bytes=64 * GIB, memory_current_bytes=32 * GIB, swap_current_bytes=123_456 * MIB,
               cpus=(14, 16, 17, 199, 208, 255), cpu_quota_usec=1_950_000, cpu_period_usec=300_000),
     ),
+    io=(DeviceIo(259, 0, 123_456_789_012_352, 4096 * 7, 321_000_000, 7, 1 << 40, 12),),
     mounts=("100 99 259:0 / / rw,relatime - xfs /dev/nvme0n1 rw",),
 )  # fmt: skip
 

@@ -237,7 +237,7 @@ class Container:
     first_names: Mapping[str, str] = field(default_factory=dict)
     """v1: another name of the first level for these controllers, as each hierarchy has paths of its own."""
     boottime_offset: tuple[int, int] = (0, 0)
-    """Of init's time namespace: seconds and nanoseconds."""
+    """Of init's time namespace: seconds and nanoseconds. Zero: it is in the host's."""
     cpu: CpuTimes = CpuTimes()
     memory_stat: Mapping[str, int] = field(default_factory=dict)
     """Keys exactly as the layout's memory.stat has them (v1 with and without ``total_``), in bytes or counts."""

@@ -57,7 +57,7 @@ class Recorder:
     def process(self, pid: int | str, *, files: tuple[str, ...] = PROCESS_FILES, threads: bool = False) -> None:
         for name in files:
             self.file(f"/proc/{pid}/{name}", f"proc/{pid}/{name}")
-        for name in ("pid", "cgroup"):
+        for name in ("pid", "cgroup", "time", "time_for_children"):
             with suppress(PermissionError):  # the host's init can be out of reach even for root in a guest
                 self.tree.links[f"proc/{pid}/ns/{name}"] = os.readlink(f"/proc/{pid}/ns/{name}")
         if threads:

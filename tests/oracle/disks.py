@@ -71,7 +71,9 @@ def columns(io: DeviceIo) -> list[int]:
 
 
 def partitions(devices: list[Shown]) -> str:
-    """Sizes in blocks of 1 KiB. An empty list leaves the header alone."""
+    """Sizes in blocks of 1 KiB; the kernel leaves empty devices out. An empty list leaves the header alone."""
     return "major minor  #blocks  name\n\n" + "".join(
-        f"{device.major:>4}  {device.minor:>7} {device.size_sectors // 2:>10} {device.name}\n" for device in devices
+        f"{device.major:>4}  {device.minor:>7} {device.size_sectors // 2:>10} {device.name}\n"
+        for device in devices
+        if device.size_sectors
     )

@@ -42,3 +42,17 @@ def test_equals_the_oracle(scratch: Path, layout: Layout, there: tuple[str, ...]
             else:
                 assert engine.open(container.pid, f"proc/pressure/{name}").render().decode() == expected
         engine.close()
+
+
+def test_hybrid_container_in_the_root_of_the_v2_tree(scratch: Path) -> None:
+    """Engines that know v1 alone leave it there: what the root says is the host's, so there is nothing to show."""
+    container = Container(levels=(Level("c"),))
+    with fresh(scratch) as folder:
+        tree = build(folder, Layout.HYBRID, Host(), container)
+        tree.write("cgroup/unified/cpu.pressure", TEXTS["cpu"])
+        for pid in (container.init_pid, container.pid):
+            tree.write(f"proc/{pid}/cgroup", (folder / f"proc/{pid}/cgroup").read_text().replace("0::/c", "0::/"))
+        engine = Engine(**tree.roots)
+        with pytest.raises(FileNotFoundError):
+            engine.open(container.pid, "proc/pressure/cpu").render()
+        engine.close()

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.hosts.build import build
@@ -49,7 +49,6 @@ def test_equals_the_oracle(scratch: Path, world: tuple[Layout, Host, Container],
         engine.close()
 
 
-@settings(max_examples=60)
 @given(layout=st.sampled_from(list(Layout)), data=st.data())
 def test_never_goes_back_when_cpus_change(scratch: Path, layout: Layout, data: st.DataObject) -> None:
     """Quota, cpuset and usage change at random: columns monotonic, cpu the sum, N lines 0..N-1, no time lost."""
