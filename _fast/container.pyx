@@ -20,7 +20,7 @@ from libc.string cimport memcmp
 
 from procview._fast.host cimport host_boottime_ns, namespace_of
 from procview._fast.init cimport boottime_offset_of, find_init, start_ticks_of
-from procview._fast.kept cimport READ_ONCE, kept_drop, kept_init, kept_read, read_path
+from procview._fast.kept cimport READ_ONCE, kept_drop, kept_init, kept_read, read_record
 from procview._fast.layout cimport CgroupPaths, paths_parse
 from procview._fast.posix cimport (
     CLOCK_MONOTONIC,
@@ -43,7 +43,6 @@ from procview._fast.text cimport put, text_clear, text_free, text_init
 
 
 cdef enum:
-    CGROUP_BYTES = 64 << 10
     MOST_CONTAINERS = 16384
     MOUNT_LOOK_NS = 1000000000
 
@@ -374,7 +373,7 @@ cdef int container_of(Containers *containers, int pid, Container **found, Text *
             return OUT_OF_MEMORY
     # scratch holds init's cgroups unless the container is new; compare with what they were placed by.
     snprintf(path, sizeof(path), b"%d/cgroup", pid)
-    if read_path(host.proc_fd, path, scratch, CGROUP_BYTES) <= 0:
+    if read_record(host.proc_fd, path, scratch) <= 0:
         # A cgroup path too long to be shown is the container's own doing: it stays what its init is.
         found[0] = container
         return PLACED
@@ -405,7 +404,7 @@ cdef int place_on_host(Containers *containers, int pid, Container **found, Text 
     cdef CgroupPaths paths
     cdef Span text
     snprintf(path, sizeof(path), b"%d/cgroup", pid)
-    if read_path(containers.host.proc_fd, path, scratch, CGROUP_BYTES) < 0:
+    if read_record(containers.host.proc_fd, path, scratch) < 0:
         return UNREADABLE_CALLER
     text = span(scratch.data, scratch.length)
     paths_parse(containers.groups.layout, text, &paths)

@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdio cimport snprintf
 
 from procview._fast.host cimport namespace_of
-from procview._fast.kept cimport read_path
+from procview._fast.kept cimport read_record
 from procview._fast.posix cimport (
     DIR,
     O_CLOEXEC,
@@ -33,7 +33,6 @@ cdef extern from "<string.h>" nogil:
 cdef enum:
     NS_GET_TGID_FROM_PIDNS = 0x8004B707   # _IOR(0xb7, 0x7, int), linux/nsfs.h
     MOST_PARENTS = 256
-    STATUS_BYTES = 64 << 10
 
 
 cdef int find_init(Host *host, int pid, uint64_t pidns, Text *scratch, bint may_search) noexcept nogil:
@@ -78,7 +77,7 @@ cdef bint is_init_of(Host *host, int pid, uint64_t pidns, Text *scratch, int *pa
     cdef Span line
     parent[0] = 0
     snprintf(path, sizeof(path), b"%d/status", pid)
-    if read_path(host.proc_fd, path, scratch, STATUS_BYTES) <= 0:
+    if read_record(host.proc_fd, path, scratch) <= 0:
         return False
     rest = span(scratch.data, scratch.length)
     # "Name:" comes first and the kernel escapes newlines in it, so no name can pass for one of these lines.
@@ -140,7 +139,7 @@ cdef bint start_ticks_of(Host *host, int pid, uint64_t *ticks, Text *scratch) no
     cdef Span word
     cdef int _field
     snprintf(path, sizeof(path), b"%d/stat", pid)
-    if read_path(host.proc_fd, path, scratch, STATUS_BYTES) <= 0:
+    if read_record(host.proc_fd, path, scratch) <= 0:
         return False
     bracket = <const char *>memrchr(scratch.data, c")", scratch.length)
     if bracket == NULL:
@@ -174,7 +173,7 @@ cdef bint boottime_offset_of(Host *host, int pid, int64_t *offset_ns, Text *scra
     if not namespace_of(host, path, b"time_for_children", &children) or own != children:
         return False
     snprintf(path, sizeof(path), b"%d/timens_offsets", pid)
-    if read_path(host.proc_fd, path, scratch, STATUS_BYTES) <= 0:
+    if read_record(host.proc_fd, path, scratch) <= 0:
         return False
     rest = span(scratch.data, scratch.length)
     while next_line(&rest, &line):

@@ -197,11 +197,19 @@ cdef void kept_drop(Keeper *keeper, Kept *kept) noexcept nogil:
 
 
 cdef ssize_t read_path(int directory, const char *path, Text *into, size_t most) noexcept nogil:
-    """Open, read to the end (at most ``most`` bytes, then as if it ended there), close. The length or a negative
-    errno.
-    """
+    """Open, read to the end (at most ``most`` bytes, then as if it ended there), close. Length or negative errno."""
+    return open_and_read(directory, path, into, most, READ_WHOLE)
+
+
+cdef ssize_t read_record(int directory, const char *path, Text *into) noexcept nogil:
+    """The same for a file that one read(2) gives whole (seq_file's single_open): saves the read that finds the end."""
+    return open_and_read(directory, path, into, <size_t>-1, READ_ONCE)
+
+
+cdef ssize_t open_and_read(int directory, const char *path, Text *into, size_t most, int how) noexcept nogil:
     cdef int fd = openat(directory, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     cdef ssize_t got
+    cdef size_t room
     text_clear(into)
     if fd < 0:
         return -errno
@@ -209,16 +217,17 @@ cdef ssize_t read_path(int directory, const char *path, Text *into, size_t most)
         if not text_reserve(into, 4095):
             close(fd)
             return -ENOMEM
-        got = read(fd, into.data + into.length, into.capacity - into.length - 1)
+        room = into.capacity - into.length - 1
+        got = read(fd, into.data + into.length, room)
         if got < 0:
             if errno == EINTR:
                 continue
             got = -errno
             close(fd)
             return got
-        if got == 0:
-            break
         into.length += <size_t>got
+        if got == 0 or (how == READ_ONCE and <size_t>got < room):
+            break
     close(fd)
     if not text_reserve(into, 0):
         return -ENOMEM

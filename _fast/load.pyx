@@ -15,7 +15,7 @@ from libc.string cimport memset
 from procview._fast.cgroup cimport Group, Groups, group_number, group_read, group_version
 from procview._fast.container cimport Load, container_put, container_ref, scope_take
 from procview._fast.host cimport Host, host_boottime_ns
-from procview._fast.kept cimport read_path
+from procview._fast.kept cimport read_path, read_record
 from procview._fast.layout cimport (
     CPU,
     CPUACCT,
@@ -60,7 +60,6 @@ cdef enum:
     UNWATCH_SECONDS = 900
     MOST_THREADS = 65536
     MOST_DEPTH = 64
-    STATUS_BYTES = 64 << 10
     THREADS_BYTES = 8 << 20
     # kernel/sched/loadavg.c: fixed point with 11 bits; decay over 1, 5 and 15 minutes for a sample every 5 s
     FIXED_1 = 2048
@@ -104,7 +103,7 @@ cdef int levels_of(Host *host, int pid, Text *scratch) noexcept nogil:
     cdef uint64_t number
     cdef int levels = 0
     snprintf(path, sizeof(path), b"%d/status", pid)
-    if read_path(host.proc_fd, path, scratch, STATUS_BYTES) <= 0:
+    if read_record(host.proc_fd, path, scratch) <= 0:
         return 0
     rest = span(scratch.data, scratch.length)
     while next_line(&rest, &line):
@@ -122,7 +121,7 @@ cdef void count_thread(Host *host, uint64_t tid, int level, Counts *counts, Text
     cdef uint64_t number
     cdef int _level
     snprintf(path, sizeof(path), b"%lu/status", <unsigned long>tid)
-    if read_path(host.proc_fd, path, scratch, STATUS_BYTES) <= 0:
+    if read_record(host.proc_fd, path, scratch) <= 0:
         return
     counts.threads += 1
     rest = span(scratch.data, scratch.length)

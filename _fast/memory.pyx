@@ -50,7 +50,6 @@ from procview._fast.snapshot cimport (
     STAT_INACTIVE_ANON,
     STAT_INACTIVE_FILE,
     STAT_KERNEL_STACK,
-    STAT_KEYS,
     STAT_PAGETABLES,
     STAT_PERCPU,
     STAT_SEC_PAGETABLES,
@@ -68,19 +67,53 @@ from procview._fast.snapshot cimport (
 from procview._fast.text cimport Text
 
 
-cdef struct Key:
-    const char *name
-    size_t length
+cdef enum:
+    SLOTS = 128   # of each table; a power of two, several times the number of keys
 
-cdef Key v1_keys[STAT_KEYS]
-cdef Key v2_keys[STAT_KEYS]
+cdef struct Key:
+    const char *name     # NULL: no key here
+    size_t length
+    int which
+
+# By hash, the next free slot where two keys meet: memory.stat has 50 lines, and each is looked up.
+cdef Key v1_keys[SLOTS]
+cdef Key v2_keys[SLOTS]
+
+
+cdef unsigned int slot_of(const char *name, size_t length) noexcept nogil:
+    return (
+        <unsigned int>length * 7 + <unsigned char>name[length - 1] * 5 + <unsigned char>name[length // 2] * 3
+        + <unsigned char>name[length * 3 // 4]
+    ) & (SLOTS - 1)
+
+
+cdef void add_key(Key *table, const char *name, int which) noexcept:
+    cdef size_t length = strlen(name)
+    cdef unsigned int slot
+    if length == 0:
+        return
+    slot = slot_of(name, length)
+    while table[slot].name != NULL:
+        slot = (slot + 1) & (SLOTS - 1)
+    table[slot].name = name
+    table[slot].length = length
+    table[slot].which = which
 
 
 cdef void name_key(int which, const char *v1, const char *v2) noexcept:
-    v1_keys[which].name = v1
-    v1_keys[which].length = strlen(v1)
-    v2_keys[which].name = v2
-    v2_keys[which].length = strlen(v2)
+    add_key(v1_keys, v1, which)
+    add_key(v2_keys, v2, which)
+
+
+cdef int find_key(const Key *table, Span word) noexcept nogil:
+    """The STAT_ number of a key, or -1."""
+    cdef size_t length = span_length(word)
+    cdef unsigned int slot = slot_of(word.at, length)
+    while table[slot].name != NULL:
+        if table[slot].length == length and memcmp(table[slot].name, word.at, length) == 0:
+            return table[slot].which
+        slot = (slot + 1) & (SLOTS - 1)
+    return -1
 
 
 # "" where a version does not count it: stays 0, as the contract says.
@@ -203,9 +236,6 @@ cdef void read_stat(Memory *memory, Groups *groups, Group *group, Text *scratch)
     cdef Span line
     cdef Span word
     cdef uint64_t value
-    cdef size_t length
-    cdef int cursor = 0
-    cdef int i
     cdef int which
     if not v1:
         keys = &v2_keys[0]
@@ -213,20 +243,14 @@ cdef void read_stat(Memory *memory, Groups *groups, Group *group, Text *scratch)
         return
     rest = span(scratch.data, scratch.length)
     while next_line(&rest, &line):
+        if v1 and not span_starts(line, b"total_", 6):
+            continue   # the cgroup without those below it
         if not scan_word(&line, &word):
             continue
-        length = span_length(word)
-        # The kernel's order is nearly that of the table: look from where the last one was found.
-        for i in range(STAT_KEYS):
-            which = cursor + i
-            if which >= STAT_KEYS:
-                which -= STAT_KEYS
-            if keys[which].length == length and memcmp(keys[which].name, word.at, length) == 0:
-                if scan_u64(&line, &value):
-                    memory.stat[which] = value
-                    memory.has_usage = True
-                cursor = which + 1
-                break
+        which = find_key(keys, word)
+        if which >= 0 and scan_u64(&line, &value):
+            memory.stat[which] = value
+            memory.has_usage = True
     if v1 and group_number(groups, group, KMEM_USAGE, &value, scratch) == 0:
         memory.stat[STAT_SLAB] = value
         memory.stat[STAT_SLAB_UNRECLAIMABLE] = value

@@ -35,7 +35,8 @@ class Daemon:
     def __init__(self, *, config: str | None, mount: str | None, roots: Roots) -> None:
         self._config = config
         self._settings = load(config)
-        self._path = mount or self._settings.mount
+        self._mount_at_start = self._settings.mount
+        self._path = mount or self._mount_at_start
         self._roots = roots
         self._sampling = trio.Event()
 
@@ -94,7 +95,7 @@ class Daemon:
         except SettingsError as error:
             log.error("configuration not reloaded, the old one stays: %s", error)
         else:
-            if settings.mount != self._settings.mount:
+            if settings.mount != self._mount_at_start:
                 log.error("the setting mount = %r needs a restart; %s is served on", settings.mount, self._path)
             configure(self._engine, settings)
             logs.set_level(settings.log_level)

@@ -32,3 +32,4 @@ cdef ssize_t kept_read(
 ) noexcept nogil
 cdef void kept_drop(Keeper *keeper, Kept *kept) noexcept nogil
 cdef ssize_t read_path(int directory, const char *path, Text *into, size_t most) noexcept nogil
+cdef ssize_t read_record(int directory, const char *path, Text *into) noexcept nogil

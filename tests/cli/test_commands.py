@@ -10,6 +10,7 @@ import pytest
 
 import procview
 from procview._fast.engine import PROC_VIEWS
+from tests.hosts.trees import TreeText
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -38,6 +39,19 @@ def test_render_every_view(view: str) -> None:
         assert f"has no {view}" in done.stderr
     else:
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_render_of_a_recorded_host(tmp_path: Path) -> None:
+    tree = TreeText.load("v2-6.12")
+    tree.write(tmp_path)
+    roots = ["--proc-root", str(tmp_path / "proc"), "--sys-root", str(tmp_path / "sys"),
+             "--cgroup-root", str(tmp_path / "cgroup")]  # fmt: skip
+    done = run("render", "meminfo", "--pid", str(tree.pid), *roots)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (Path(__file__).parents[1] / "golden/v2-6.12/meminfo.txt").read_text()
+    done = run("render", "meminfo", "--pid", "123456", *roots)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"no process 123456 in {tmp_path}/proc" in done.stderr
 
 
 def test_unknown_view_lists_the_views() -> None:

@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-from tests.daemon.process import Place, needs_mount
+from tests.daemon.process import Place, eventually, needs_mount
 
 pytestmark = needs_mount
 
@@ -43,6 +43,8 @@ def test_another_mount_needs_a_restart(place: Place) -> None:
     daemon.process.send_signal(signal.SIGHUP)
     daemon.says("configuration reloaded")
     assert "needs a restart" in daemon.said
+    daemon.process.send_signal(signal.SIGHUP)
+    eventually(lambda: daemon.said.count("needs a restart") == 2, "the same line again")
     assert (place.mount / "proc/uptime").read_bytes()
     assert not os.path.exists("/run/elsewhere")
     daemon.stop()

@@ -106,6 +106,74 @@ def test_host_pid_namespace(scratch: Path, layout: Layout) -> None:
 
 
 @layouts
+def test_host_in_the_root_cgroup(scratch: Path, layout: Layout) -> None:
+    """The host's own processes see the host's own files."""
+    with fresh(scratch) as folder:
+        tree = build(folder, layout, HOST, Container(levels=(POD, OWN)))
+        engine = Engine(**tree.roots)
+        for name in ("meminfo", "uptime", "swaps", "loadavg", "diskstats", "partitions"):
+            assert engine.open(1, f"proc/{name}").render() == (folder / "proc" / name).read_bytes()
+        assert engine.cpus(1) == list(HOST.online)
+        engine.close()
+
+
+@layouts
+def test_container_without_a_cgroup_of_its_own(scratch: Path, layout: Layout) -> None:
+    """unshare(1) alone: the host's memory and CPUs, but a life of its own."""
+    container = Container(levels=(), start_ticks=99_000_000)
+    with fresh(scratch) as folder:
+        tree = build(folder, layout, HOST, container)
+        engine = Engine(**tree.roots)
+        for name in ("meminfo", "swaps"):
+            assert engine.open(container.pid, f"proc/{name}").render() == (folder / "proc" / name).read_bytes()
+        assert engine.open(container.pid, "proc/uptime").render().startswith(b"10000.00 ")
+        assert engine.cpus(container.pid) == list(HOST.online)
+        engine.close()
+
+
+@layouts
+def test_caller_started_from_outside(scratch: Path, layout: Layout) -> None:
+    """``exec`` into a container: the parent is a runtime on the host, so no walk over parents leads to init."""
+    container = Container(levels=(POD, OWN), init_below="init.scope", start_ticks=99_000_000)
+    with fresh(scratch) as folder:
+        tree = build(folder, layout, HOST, container)
+        stat = f"proc/{container.pid}/stat"
+        tree.write(stat, (folder / stat).read_text().replace(f"S {container.init_pid} ", "S 1 "))
+        engine = Engine(**tree.roots)
+        assert total_mib(engine, container.pid) == 500
+        assert engine.open(container.pid, "proc/uptime").render().startswith(b"10000.00 ")
+        engine.close()
+
+
+@layouts
+@pytest.mark.parametrize("first", ["outer", "inner"])
+def test_container_in_a_container(scratch: Path, layout: Layout, first: str) -> None:
+    """Each caller sees its own pid namespace's container, whoever asks first."""
+    outer = Container(levels=(POD, OWN), start_ticks=90_000_000)
+    inner = Container(
+        levels=(POD, OWN, replace(BELOW, name="inner")),
+        init_pid=3000,
+        pid=3001,
+        pidns=4_026_533_000,
+        start_ticks=99_000_000,
+    )
+    with fresh(scratch) as folder:
+        tree = build(folder, layout, HOST, outer, inner)
+        for pid, own in ((3000, 1), (3001, 2)):
+            status = f"proc/{pid}/status"
+            tree.write(
+                status, (folder / status).read_text().replace(f"\t{pid}\t{own}\n", f"\t{pid}\t{pid - 2900}\t{own}\n")
+            )
+        tree.write("proc/3000/stat", (folder / "proc/3000/stat").read_text().replace("S 1 ", f"S {outer.pid} "))
+        engine = Engine(**tree.roots)
+        callers = [(outer.pid, 500, b"100000.00 "), (inner.pid, 200, b"10000.00 ")]
+        for pid, mib, uptime in callers if first == "outer" else callers[::-1]:
+            assert total_mib(engine, pid) == mib
+            assert engine.open(pid, "proc/uptime").render().startswith(uptime)
+        engine.close()
+
+
+@layouts
 @pytest.mark.parametrize("pid", [0, -1, 99_999])
 def test_unknown_caller_gets_the_hosts_file(scratch: Path, layout: Layout, pid: int) -> None:
     container = Container(levels=(POD, OWN))

@@ -156,3 +156,18 @@ def test_setting_host(scratch: Path) -> None:
         stats, parts = both(build(folder, Layout.V2, HOST, of), of, devices="host")
     assert sorted(line.split()[2] for line in stats.splitlines()) == ["sdb", "vda"]
     assert sorted(line.split()[3] for line in parts.splitlines()[2:]) == ["sdb", "vda"]
+
+
+@pytest.mark.parametrize("layout", list(Layout))
+def test_io_controller_absent(scratch: Path, layout: Layout) -> None:
+    """Not enabled down to the container (v2) or not mounted (v1): the host's counts of its disk, and that is reported."""
+    of = replace(container(ON_PARTITION), levels=(Level("c", absent=frozenset(["io"])),))
+    with fresh(scratch) as folder:
+        tree = build(folder, layout, HOST, of)
+        engine = Engine(**tree.roots)
+        words = engine.open(of.pid, "proc/diskstats").render().decode().split()
+        absent = engine.absent_controllers()
+        engine.close()
+    assert words[2] == "sda"
+    assert [int(words[3 + column]) for column in (0, 2, 4, 6)] == [100, 102, 104, 106]
+    assert absent == ["io"]

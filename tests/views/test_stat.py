@@ -136,3 +136,57 @@ def test_v1_counts_each_cpu_for_its_visible_one(scratch: Path) -> None:
         "cpu0 1100 0 100 8800 0 0 0 0 0 0",
         "cpu1 600 0 0 9400 0 0 0 0 0 0",
     ]
+
+
+def test_v1_before_usage_all(scratch: Path) -> None:
+    """Linux before 4.7: each CPU's time is split as the container's whole is, 3 to 1 here."""
+    host = Host(boottime_ns=200 * 10**9)
+    second = 10**9
+    container = Container(
+        levels=(Level("c"),), start_ticks=10_000, cpu=CpuTimes(per_cpu_ns=((6 * second, 0), (0, 2 * second)))
+    )
+    with fresh(scratch) as folder:
+        tree = build(folder, Layout.V1, host, container)
+        tree.remove(tree.cgroup_file(container, "cpu", "cpuacct.usage_all"))
+        engine = Engine(**tree.roots)
+        lines = engine.open(container.pid, "proc/stat").render().decode().splitlines()
+        engine.close()
+    assert lines[:3] == [
+        "cpu  600 0 200 19200 0 0 0 0 0 0",
+        "cpu0 450 0 150 9400 0 0 0 0 0 0",
+        "cpu1 150 0 50 9800 0 0 0 0 0 0",
+    ]
+
+
+@pytest.mark.parametrize("layout", list(Layout))
+def test_quota_and_cpuset_show_at_once(scratch: Path, layout: Layout) -> None:
+    """``update --cpus`` and ``--cpuset-cpus`` on a running container."""
+    host = Host(online=tuple(range(8)))
+    container = Container(levels=(Level("pod"), Level("c")), cpu=CpuTimes(per_cpu_ns=((0, 0),) * 8))
+    with fresh(scratch) as folder:
+        tree = build(folder, layout, host, container)
+        engine = Engine(**tree.roots)
+        view = engine.open(container.pid, "proc/stat")
+        changes: list[tuple[dict[str, object], int]] = [
+            ({}, 8),
+            ({"cpu_quota_usec": 250_000}, 3),
+            ({"cpu_quota_usec": 250_000, "cpus": (6, 7)}, 2),
+            ({"cpus": (1, 3, 5, 6, 7)}, 5),
+            ({}, 8),
+        ]
+        for change, count in changes:
+            tree.update(container.with_levels(last=change))
+            assert list(cpu_lines(view.render().decode())) == ["cpu", *(f"cpu{number}" for number in range(count))]
+        engine.close()
+
+
+def test_v1_before_effective_cpus(scratch: Path) -> None:
+    """Linux before 3.17 has cpuset.cpus alone."""
+    host = Host(online=tuple(range(8)))
+    container = Container(levels=(Level("c", cpus=(2, 5)),))
+    with fresh(scratch) as folder:
+        tree = build(folder, Layout.V1, host, container)
+        tree.remove(tree.cgroup_file(container, "cpuset", "cpuset.effective_cpus"))
+        engine = Engine(**tree.roots)
+        assert engine.cpus(container.pid) == [2, 5]
+        engine.close()
