@@ -322,7 +322,9 @@ cdef Container *own_scope(
     return container_add(containers, container)
 
 
-cdef int container_of(Containers *containers, int pid, Container **found, Text *scratch, Text *other) noexcept nogil:
+cdef int container_of(
+    Containers *containers, int pid, bint may_search, Container **found, Text *scratch, Text *other
+) noexcept nogil:
     """Find the container of the thread ``pid`` (a number of the daemon's pid namespace). Returns a Placement.
 
     With PLACED, ``found`` is counted: give it back with container_put. May search /proc, where the kernel does not
@@ -351,9 +353,9 @@ cdef int container_of(Containers *containers, int pid, Container **found, Text *
         container_put(containers, container)
         container = NULL
     if container == NULL:
-        init = find_init(host, pid, pidns, scratch, True)
+        init = find_init(host, pid, pidns, scratch, may_search)
         if init <= 0:
-            return UNKNOWN_INIT
+            return UNKNOWN_INIT if init == 0 else SEARCH_NEEDED
         container = container_new(containers, pidns, init, scratch)
         if container == NULL:
             return UNKNOWN_INIT

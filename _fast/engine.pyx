@@ -19,6 +19,7 @@ from procview._fast.container cimport (
     Container,
     Containers,
     PLACED,
+    SEARCH_NEEDED,
     container_is_known,
     container_of,
     container_put,
@@ -74,7 +75,7 @@ PROC_VIEWS = views.PROC_VIEWS
 _CPU_PREFIX = CPU_DIRECTORY + "/"
 
 cdef tuple REASON_NAMES = (
-    None, "unknown-caller", "unreadable-caller", "unknown-init", "out-of-memory", None, None, None, "unscopable"
+    None, "unknown-caller", "unreadable-caller", "unknown-init", None, "out-of-memory", None, None, "unscopable"
 )
 cdef tuple CONTROLLER_NAMES = ("memory", "cpu", "cpuacct", "cpuset", "io", "pids", "hugetlb")
 
@@ -179,7 +180,7 @@ cdef class Engine:
 
     # --- files -------------------------------------------------------------------------------------------------
 
-    def open(self, int pid, str path):
+    def open(self, int pid, str path, *, bint search=True):
         cdef View view
         self._check()
         index = INDEX.get(path)
@@ -191,7 +192,7 @@ cdef class Engine:
         view._engine = self
         view._path = path
         view._spec = -1 if index is None else index
-        self._place(pid, view)
+        self._place(pid, view, search)
         if index is None:
             if self._tree.kind(view._cpus(), path) == "dir":
                 raise IsADirectoryError(errnos.EISDIR, os.strerror(errnos.EISDIR), path)
@@ -199,21 +200,24 @@ cdef class Engine:
             view.render()   # says whether this caller has such a file
         return view
 
-    cdef void _place(self, int pid, View view):
+    cdef int _place(self, int pid, View view, bint search) except -1:
         cdef Text scratch
         cdef Text other
         cdef int placement
         with nogil:
             text_init(&scratch)
             text_init(&other)
-            placement = container_of(&self._containers, pid, &view._container, &scratch, &other)
+            placement = container_of(&self._containers, pid, search, &view._container, &scratch, &other)
             text_free(&scratch)
             text_free(&other)
+        if placement == SEARCH_NEEDED:
+            raise BlockingIOError(errnos.EAGAIN, "init of the caller's pid namespace has to be searched for")
         if placement != PLACED:
             view._reason = placement
             pthread_mutex_lock(&self._lock)
             self._fallbacks[placement] += 1
             pthread_mutex_unlock(&self._lock)
+        return 0
 
     def open_blocks(self, int pid):
         cdef bint known
@@ -228,7 +232,7 @@ cdef class Engine:
         view._engine = self
         view._path = f"{CPU_DIRECTORY}/online"
         view._spec = INDEX[view._path]
-        self._place(pid, view)
+        self._place(pid, view, True)
         return view._cpus()
 
     def kind(self, int pid, str path):
@@ -281,6 +285,10 @@ cdef class Engine:
         counts["cgroups"] = self._groups.count
         counts["descriptors"] = self._keeper.open_count
         return counts
+
+    @property
+    def absent_bits(self):
+        return self._absent
 
     def absent_controllers(self):
         return [name for i, name in enumerate(CONTROLLER_NAMES) if self._absent & (1 << i)]
@@ -371,6 +379,10 @@ cdef class View:
     @property
     def path(self):
         return self._path
+
+    @property
+    def owner(self):
+        return self._container.pidns if self._container != NULL else 0
 
     @property
     def fallback(self):

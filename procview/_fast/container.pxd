@@ -62,6 +62,7 @@ cdef enum:  # placements
     UNKNOWN_CALLER       # pid 0, or gone
     UNREADABLE_CALLER    # its namespace or cgroup could not be read
     UNKNOWN_INIT         # nobody in sight is pid 1 of its pid namespace
+    SEARCH_NEEDED        # only a search of /proc could tell, and the caller did not want one
     OUT_OF_MEMORY
 
 cdef struct Containers:
@@ -77,7 +78,9 @@ cdef struct Containers:
 
 cdef int containers_init(Containers *containers, Host *host, Groups *groups) noexcept nogil
 cdef void containers_free(Containers *containers) noexcept nogil
-cdef int container_of(Containers *containers, int pid, Container **found, Text *scratch, Text *other) noexcept nogil
+cdef int container_of(
+    Containers *containers, int pid, bint may_search, Container **found, Text *scratch, Text *other
+) noexcept nogil
 cdef bint container_is_known(Containers *containers, int pid) noexcept nogil
 cdef void container_ref(Container *container) noexcept nogil
 cdef void container_put(Containers *containers, Container *container) noexcept nogil

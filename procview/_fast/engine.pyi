@@ -34,7 +34,7 @@ class Engine:
     ) -> None:
         """Replace all settings at once; the next render sees them. Raises ValueError for a word it does not know."""
 
-    def open(self, pid: int, path: str) -> View:
+    def open(self, pid: int, path: str, *, search: bool = True) -> View:
         """The file ``path`` (``proc/meminfo``, ``sys/devices/system/cpu/cpu0/topology/core_id``) as ``pid`` sees
         it.
 
@@ -69,6 +69,10 @@ class Engine:
     def absent_controllers(self) -> list[str]:
         """Controllers that some container lacked so far, so that the host's numbers stood in for its usage."""
 
+    @property
+    def absent_bits(self) -> int:
+        """Changes whenever :meth:`absent_controllers` does, and is cheap to look at."""
+
     def close(self) -> None:
         """Close every descriptor. Using the engine afterwards raises ValueError."""
 
@@ -78,6 +82,10 @@ class View:
 
     @property
     def path(self) -> str: ...
+    @property
+    def owner(self) -> int:
+        """The opener's pid namespace (its inode number); 0 for a caller that could not be placed."""
+
     @property
     def fallback(self) -> str | None:
         """Why the host's file is served (``"unknown-caller"``, ``"unreadable-cgroup"``, ...), or None."""

@@ -19,6 +19,9 @@ import psutil
 import pyfuse3
 import trio
 
+from procview.fs.operations import ViewOperations
+from procview.fs.waiting import linger
+
 log = logging.getLogger(__name__)
 
 FS_TYPE = "fuse.procview"
@@ -168,7 +171,7 @@ def _connection_ended(error: BaseException) -> bool:
 
 
 @asynccontextmanager
-async def mounted(path: str, operations: pyfuse3.Operations) -> AsyncIterator[Mount]:
+async def mounted(path: str, operations: ViewOperations) -> AsyncIterator[Mount]:
     """Mount ``operations`` at ``path``, made if need be; nothing is left behind. Raises MountError, OSError."""
     parent, name = os.path.split(path)
     async with AsyncExitStack() as stack:
@@ -180,6 +183,7 @@ async def mounted(path: str, operations: pyfuse3.Operations) -> AsyncIterator[Mo
         stack.enter_context(_directories(path))
         if os.path.islink(path) or not os.path.isdir(path):
             raise MountError(f"{path}: is not a directory")
+        linger(lambda: operations.blocking_now)
         try:
             pyfuse3.init(operations, path, set(OPTIONS))
         except RuntimeError as error:

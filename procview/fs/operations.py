@@ -135,6 +135,8 @@ class ViewOperations(pyfuse3.Operations):
         self._counts: dict[str, int] = {}
         self._attributes: dict[int, pyfuse3.EntryAttributes] = {}
         self._start_ns = time.time_ns()
+        self._absent_bits = 0
+        self._absent: set[str] = set()
 
     # What is counted and logged
 
@@ -160,6 +162,21 @@ class ViewOperations(pyfuse3.Operations):
         self.count("fallback_" + reason.replace("-", "_"))
         log.warning("pid %d gets the host's %s: %s", pid, path, reason, extra={"event": f"fallback {reason}"})
 
+    def _log_absent(self) -> None:
+        """Say, once for each controller, that a container lacked it: the host's numbers stand in for its usage."""
+        self._absent_bits = self._engine.absent_bits
+        names = set(self._engine.absent_controllers())
+        for name in sorted(names - self._absent):
+            log.warning(
+                "a container has no cgroup of its own for %r: it sees the host's numbers where that would count", name
+            )
+        self._absent |= names
+
+    @property
+    def blocking_now(self) -> bool:
+        """Whether a reader waits for a thread."""
+        return self._blocking.running > 0
+
     # Who asks
 
     def _owner(self, pid: int) -> int:
@@ -182,6 +199,18 @@ class ViewOperations(pyfuse3.Operations):
         except Exception:
             self.unexpected(f"{path} for pid {pid}")
         return ask(0)
+
+    async def _open_as(self, pid: int, path: str) -> View:
+        """The view of ``path`` for ``pid``, or the host's; as :meth:`_as_caller`, but identified only once."""
+        try:
+            return self._engine.open(pid, path, search=False)
+        except BlockingIOError:
+            return await self._as_caller(self._owner(pid), pid, path, lambda pid: self._engine.open(pid, path))
+        except OSError:
+            raise
+        except Exception:
+            self.unexpected(f"{path} for pid {pid}")
+        return self._engine.open(UNKNOWN_OWNER, path)
 
     def _admit(self, owner: int) -> None:
         """Charge one open file to ``owner``. Raises OSError ENFILE."""
@@ -269,17 +298,12 @@ class ViewOperations(pyfuse3.Operations):
             raise IsADirectoryError(errno.EISDIR, node.path)
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             raise PermissionError(errno.EACCES, node.path)
-        owner = self._owner(ctx.pid)
-        self._admit(owner)
-        try:
-            view = await self._as_caller(owner, ctx.pid, node.path, lambda pid: self._engine.open(pid, node.path))
-        except BaseException:
-            self._discharge(owner)
-            raise
+        view = await self._open_as(ctx.pid, node.path)
+        self._admit(view.owner)
         if view.fallback is not None:
             self._host_instead(ctx.pid, node.path, view.fallback)
         handle = self._new_handle()
-        self._files[handle] = _OpenFile(owner, node.path, view)
+        self._files[handle] = _OpenFile(view.owner, node.path, view)
         # direct_io: the bytes depend on the reader, so the page cache, which is the inode's, must hold none of them.
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), direct_io=True, keep_cache=False)
 
@@ -309,6 +333,8 @@ class ViewOperations(pyfuse3.Operations):
                 text = file.view.render()
             if file.path == "proc/loadavg":
                 self._loadavg_was_read()
+            if self._engine.absent_bits != self._absent_bits:
+                self._log_absent()
             return text
         except OSError:
             raise

@@ -168,15 +168,10 @@ class Engine(ABC):
     """One way to start containers."""
 
     name: str
-    can_map_users = False
 
     @abstractmethod
     def version(self) -> str | None:
         """None if it is not installed."""
-
-    def obstacle(self) -> str | None:
-        """Why this machine cannot use it although it is installed, or None."""
-        return None
 
     @abstractmethod
     def start(
@@ -236,7 +231,6 @@ class OciEngine(Engine):
     wrapper: tuple[str, ...] = ()
     allowed_views: frozenset[str] | None = None
     """None: all of them may be mounts of the configuration."""
-    can_map_users = True
 
     def version(self) -> str | None:
         return _version_line(self.name, "--version")
@@ -584,6 +578,8 @@ CRUN = OciEngine("crun", wrapper=_WITHOUT_V2)
 LXC = LxcEngine()
 UNSHARE = UnshareEngine()
 ALL: tuple[Engine, ...] = (RUNC, CRUN, LXC, UNSHARE)
+USER_MAPPING: tuple[Engine, ...] = (RUNC, CRUN)
+"""Those that can start a container with a user namespace here."""
 
 
 def wait_until_gone(pid: int, seconds: float = 10) -> None:

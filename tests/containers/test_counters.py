@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from tests.containers.cgroups import Limits
+from tests.containers.cgroups import UNIFIED, Limits
 from tests.containers.conftest import MEMORY_BYTES, Start, two_cpus
-from tests.containers.engines import Container
+from tests.containers.engines import INSIDE, Container
 
 Row = list[int]
 _USER, _NICE, _SYSTEM, _IDLE, _STEAL = 0, 1, 2, 3, 7
@@ -94,6 +94,22 @@ def test_load_average_counts_as_the_container_does(container: Container) -> None
     assert all(0 <= float(load) < 10 for load in (one, five, fifteen))
     assert 0 <= int(running) <= int(total) < 20
     assert 1 <= int(last) < 1000
+
+
+@pytest.mark.parametrize("resource", ["cpu", "io", "memory"])
+def test_pressure_is_that_of_the_containers_cgroup(container: Container, resource: str) -> None:
+    directory = container.cgroup.directories.get(UNIFIED)
+    if directory is None or not (directory / f"{resource}.pressure").exists():
+        assert container.run(["ls", f"{INSIDE}/proc/pressure/{resource}"]).returncode != 0
+        pytest.skip("this kernel keeps no pressure numbers of cgroups")
+    before = _stalled_usec((directory / f"{resource}.pressure").read_text(encoding="ascii"))
+    shown = _stalled_usec(container.read(f"/proc/pressure/{resource}"))
+    after = _stalled_usec((directory / f"{resource}.pressure").read_text(encoding="ascii"))
+    assert before <= shown <= after
+
+
+def _stalled_usec(pressure: str) -> int:
+    return int(pressure.splitlines()[0].rpartition("total=")[2])
 
 
 def test_memory_that_is_used_shows_as_used(container: Container) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.containers import engines
 from tests.containers.cgroups import Limits
 from tests.containers.conftest import MEMORY_BYTES, Start, host_cpus
-from tests.containers.engines import Container, Engine
+from tests.containers.engines import Container
 
 # Files that say the same twice, so that what two readers see can be compared.
 _CONSTANT = ("/proc/partitions", "/proc/swaps", "/sys/devices/system/cpu/online", "/sys/devices/system/cpu/present")
@@ -49,10 +49,9 @@ def test_a_user_without_privileges_sees_the_same(container: Container) -> None:
     assert _seen(container, user=1000) == _seen(container)
 
 
+@pytest.mark.parametrize("engine", engines.USER_MAPPING, indirect=True, ids=lambda engine: engine.name)
 @pytest.mark.parametrize("user", [None, 1000])
-def test_a_container_with_a_user_namespace_sees_its_own(engine: Engine, start: Start, user: int | None) -> None:
-    if not engine.can_map_users:
-        pytest.skip("the harness starts this engine without user namespaces only")
+def test_a_container_with_a_user_namespace_sees_its_own(start: Start, user: int | None) -> None:
     container = start(map_users=True)
     assert container.read("/proc/self/uid_map").split() == ["0", str(engines.SUB_ID), "65536"]
     _assert_own(container, user)

@@ -6,6 +6,7 @@ It stands in where the file system's own bookkeeping is tested; the views themse
 # ruff: noqa: ARG005 - the texts and mistakes that a test makes up need not depend on who reads what
 
 import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, cast
@@ -23,6 +24,7 @@ class FakeView:
     text: Callable[[], bytes]
     fallback: str | None = None
     blocking: bool = False
+    owner: int = 0
 
     def render(self) -> bytes:
         return self.text()
@@ -40,6 +42,11 @@ class FakeEngine:
     render_blocking: bool = False
     fallback: str | None = None
     missing: frozenset[str] = frozenset()
+    owner_of: Callable[[int], int] = lambda pid: os.stat(f"/proc/{pid}/ns/pid").st_ino if pid else 0
+    absent_bits: int = 0
+
+    def absent_controllers(self) -> list[str]:
+        return []
 
     def as_engine(self) -> Engine:
         """Itself, as what the file system takes."""
@@ -52,13 +59,15 @@ class FakeEngine:
             files |= {f"{CPU_DIR}/cpu{cpu}/online", f"{CPU_DIR}/cpu{cpu}/topology/core_id"}
         return files - self.missing
 
-    def open(self, pid: int, path: str) -> FakeView:
+    def open(self, pid: int, path: str, *, search: bool = True) -> FakeView:
+        if not search and self.open_blocks(pid):
+            raise BlockingIOError(errno.EAGAIN, path)
         self.opening(pid)
         if self.kind(pid, path) == "dir":
             raise IsADirectoryError(errno.EISDIR, path)
         if pid == 0:
             return FakeView(path, lambda: f"host {path}\n".encode(), fallback="unknown-caller")
-        return FakeView(path, lambda: self.text(pid, path), self.fallback, self.render_blocking)
+        return FakeView(path, lambda: self.text(pid, path), self.fallback, self.render_blocking, self.owner_of(pid))
 
     def open_blocks(self, pid: int) -> bool:
         return self.open_blocking and pid != 0

@@ -17,8 +17,8 @@ from tests.fs.fake import FakeEngine, FakeView
 class OddEngine(FakeEngine):
     """Only diskstats can wait."""
 
-    def open(self, pid: int, path: str) -> FakeView:
-        view = super().open(pid, path)
+    def open(self, pid: int, path: str, *, search: bool = True) -> FakeView:
+        view = super().open(pid, path, search=search)
         view.blocking = path == "proc/diskstats" and pid != 0
         return view
 

@@ -25,7 +25,9 @@ U64_MAX = 2**64 - 1
 
 layouts = st.sampled_from(list(Layout))
 
-usage_bytes = st.one_of(st.integers(0, 2**36), st.integers(0, 5000), st.sampled_from([0, 1023, 1024, 2**63 - 1, U64_MAX]))
+usage_bytes = st.one_of(
+    st.integers(0, 2**36), st.integers(0, 5000), st.sampled_from([0, 1023, 1024, 2**63 - 1, U64_MAX])
+)
 """What a counter in bytes can hold, and 2^64-1, which it should not."""
 
 limit_bytes = st.one_of(st.none(), st.integers(0, 2**36), st.sampled_from([0, 4096, 2**40, 2**47, 2**62]))

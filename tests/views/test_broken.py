@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.hosts.build import Tree, build
 from tests.hosts.known import SYSTEM_DISK, WEB
@@ -209,6 +211,25 @@ def test_a_lasting_engine_recovers(scratch: Path, layout: Layout) -> None:
             tree.write(broken, good)
             assert {view: opened.render() for view, opened in views.items()} == whole, broken
         engine.close()
+
+
+@given(layout=st.sampled_from([Layout.V2, Layout.V1]), data=st.data())
+def test_spliced_files(scratch: Path, layout: Layout, data: st.DataObject) -> None:
+    """Several files at once, with bytes cut out of them and others put in."""
+    container = CONTAINERS[layout]
+    with fresh(scratch) as folder:
+        tree = build(folder, layout, HOST, container)
+        for broken in data.draw(
+            st.sets(st.sampled_from([*cgroup_files(layout), *PROCESS_FILES]), min_size=1, max_size=4)
+        ):
+            text = (folder / broken).read_bytes()
+            start = data.draw(st.integers(0, len(text)))
+            end = data.draw(st.integers(start, len(text)))
+            junk = data.draw(
+                st.one_of(st.binary(max_size=40), st.from_regex(rb"[0-9 :/=a-z\n()-]{0,60}", fullmatch=True))
+            )
+            tree.write(broken, text[:start] + junk + text[end:])
+        render_all(tree, container, "several")
 
 
 @pytest.mark.parametrize("layout", [Layout.V2, Layout.V1])

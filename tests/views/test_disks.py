@@ -160,7 +160,7 @@ def test_setting_host(scratch: Path) -> None:
 
 @pytest.mark.parametrize("layout", list(Layout))
 def test_io_controller_absent(scratch: Path, layout: Layout) -> None:
-    """Not enabled down to the container (v2) or not mounted (v1): the host's counts of its disk, and that is reported."""
+    """Not enabled down to the container (v2) or not mounted (v1): the host's counts of its disk; it is reported."""
     of = replace(container(ON_PARTITION), levels=(Level("c", absent=frozenset(["io"])),))
     with fresh(scratch) as folder:
         tree = build(folder, layout, HOST, of)

@@ -89,6 +89,40 @@ def test_sampling_decays_towards_the_number_of_running_threads(scratch: Path) ->
         engine.close()
 
 
+def test_an_idle_container_is_not_scanned(scratch: Path) -> None:
+    """As long as neither CPU time nor the number of tasks moves, nothing in it can have changed state."""
+    threads = (Thread(70_001, 7, "R"),)
+    container = Container(levels=(Level("c"),), threads=threads, pids_current=3, cpu=CpuTimes(user_usec=5))
+    with fresh(scratch) as folder:
+        tree = build(folder, Layout.V2, HOST, container)
+        engine = Engine(**tree.roots)
+        view = engine.open(container.pid, "proc/loadavg")
+        view.render()
+        engine.sample()
+        tree.update(replace(container, threads=(Thread(70_001, 7, "S"),)))
+        engine.sample()
+        assert view.render().split()[3] == b"1/3"
+        tree.update(replace(container, threads=(Thread(70_001, 7, "S"),), cpu=CpuTimes(user_usec=6)))
+        engine.sample()
+        assert view.render().split()[3] == b"0/3"
+        engine.close()
+
+
+def test_stat_has_the_samplers_counts(scratch: Path) -> None:
+    """procs_running is at least 1, procs_blocked is 0 until something was sampled."""
+    threads = (Thread(70_001, 7, "R"), Thread(70_002, 8, "R"), Thread(70_003, 9, "D"))
+    container = Container(levels=(Level("c"),), threads=threads, pids_current=5)
+    with fresh(scratch) as folder:
+        tree = build(folder, Layout.V2, HOST, container)
+        engine = Engine(**tree.roots)
+        stat = engine.open(container.pid, "proc/stat")
+        assert b"processes 5\nprocs_running 1\nprocs_blocked 0\n" in stat.render()
+        engine.open(container.pid, "proc/loadavg").render()
+        engine.sample()
+        assert b"processes 5\nprocs_running 2\nprocs_blocked 1\n" in stat.render()
+        engine.close()
+
+
 def test_setting_off(scratch: Path) -> None:
     container = Container(levels=(Level("c"),))
     with fresh(scratch) as folder:
