@@ -173,6 +173,7 @@ cdef int read_disks(
     cdef Group *group = scope.of[IO]
     cdef Devices found
     cdef bint scoped = group != NULL and group.parent != NULL
+    cdef bint counted
     cdef int i
     snapshot.disk_count = 0
     snapshot.diskstats_columns = host.diskstats_columns
@@ -184,9 +185,8 @@ cdef int read_disks(
             find_devices(host, container.init, &found, &snapshot.more_scratch, &snapshot.scratch)
             store_devices(host, container, &found)
         name_disks(snapshot, container)
-    if scoped:
-        read_counts(snapshot, host, groups, group)
-    elif snapshot.needs & NEED_DISK_COUNTS:
+    counted = scoped and read_counts(snapshot, host, groups, group)
+    if not counted and snapshot.needs & NEED_DISK_COUNTS:
         snapshot.absent |= 1 << IO
         read_hosts_counts(snapshot, host)
     if snapshot.settings.devices_of_host and snapshot.disk_count > 1:
@@ -233,14 +233,17 @@ cdef bint scan_number(Span *line, uint64_t *major, uint64_t *minor) noexcept nog
     return scan_u64(line, minor)
 
 
-cdef void read_counts(Snapshot *snapshot, Host *host, Groups *groups, Group *group) noexcept nogil:
-    if group_read(groups, group, IO_STAT, &snapshot.scratch) > 0:
-        if group_version(groups, group) == 2:
-            take_v2(snapshot, host)
-        else:
-            take_v1(snapshot, host, True)
-    if group_version(groups, group) == 1 and group_read(groups, group, IO_SERVICED, &snapshot.scratch) > 0:
+cdef bint read_counts(Snapshot *snapshot, Host *host, Groups *groups, Group *group) noexcept nogil:
+    """False where the cgroup does not count I/O. An empty file is an answer: nothing was read or written yet."""
+    if group_read(groups, group, IO_STAT, &snapshot.scratch) < 0:
+        return False
+    if group_version(groups, group) == 2:
+        take_v2(snapshot, host)
+        return True
+    take_v1(snapshot, host, True)
+    if group_read(groups, group, IO_SERVICED, &snapshot.scratch) > 0:
         take_v1(snapshot, host, False)
+    return True
 
 
 cdef void take_v2(Snapshot *snapshot, Host *host) noexcept nogil:

@@ -10,6 +10,7 @@ from libc.string cimport memchr, memcmp, strlen
 
 from procview._fast.scan cimport Span, next_line, scan_u64, span, span_length
 from procview._fast.snapshot cimport (
+    HugePages,
     Memory,
     STAT_ACTIVE_ANON,
     STAT_ACTIVE_FILE,
@@ -37,7 +38,7 @@ from procview._fast.snapshot cimport (
     STAT_ZSWAP,
     STAT_ZSWAPPED,
 )
-from procview._fast.text cimport put, put_fill, put_u64_right
+from procview._fast.text cimport put, put_u64_right
 
 
 cdef enum:  # sources of a line
@@ -139,10 +140,23 @@ cdef const Line *find_line(Span name, int *cursor) noexcept nogil:
     return NULL
 
 
-cdef bint value_of(const Memory *memory, int source, uint64_t hosts, uint64_t *kb) noexcept nogil:
-    """The container's number for a line, in kB (pages for HugePages_*). False where the host's line stays."""
+cdef uint64_t number_of(Span digits) noexcept nogil:
+    cdef uint64_t value = 0
+    scan_u64(&digits, &value)
+    return value
+
+
+cdef bint value_of(const Memory *memory, int source, Span hosts, uint64_t *kb) noexcept nogil:
+    """The container's number for a line, in kB (pages for HugePages_*). False where the host's line stays.
+
+    ``hosts`` are the digits of the host's own number.
+    """
     cdef const uint64_t *stat = memory.stat
-    cdef uint64_t total_kb = memory.total_bytes >> 10
+    cdef uint64_t total_kb
+    if source >= 0 and memory.has_usage:
+        kb[0] = stat[source] >> 10
+        return True
+    total_kb = memory.total_bytes >> 10
     if source == TOTAL:
         kb[0] = total_kb
     elif source == SWAP_TOTAL:
@@ -150,27 +164,18 @@ cdef bint value_of(const Memory *memory, int source, uint64_t hosts, uint64_t *k
     elif source == SWAP_FREE:
         kb[0] = (memory.swap.total_bytes >> 10) - (memory.swap.used_bytes >> 10)
     elif source == COMMIT_LIMIT:
-        kb[0] = <uint64_t>(<double>total_kb * memory.overcommit_percent / 100) + (memory.swap.total_bytes >> 10)
-        if total_kb < <uint64_t>1 << 50 and memory.overcommit_percent < 1 << 13:
-            kb[0] = total_kb * memory.overcommit_percent // 100 + (memory.swap.total_bytes >> 10)
+        kb[0] = percent_of(total_kb, memory.overcommit_percent) + (memory.swap.total_bytes >> 10)
     elif source <= HUGE_TOTAL:
         if not memory.huge.known:
             return False
-        if source == HUGE_TOTAL:
-            kb[0] = memory.huge.total
-        elif source == HUGE_FREE:
-            kb[0] = memory.huge.free
-        elif source == HUGE_RESERVED:
-            kb[0] = memory.huge.reserved
-        elif source == HUGE_ALL:
-            kb[0] = memory.huge.all_sizes_kb
-        else:
-            kb[0] = 0
+        kb[0] = huge_pages_of(&memory.huge, source)
     elif source == FREE and memory.has_free:
         kb[0] = memory.free_bytes >> 10
     elif not memory.has_usage:
         # Absent: the host's number, but never more than there is.
-        kb[0] = hosts if hosts < total_kb else total_kb
+        kb[0] = number_of(hosts)
+        if kb[0] > total_kb:
+            kb[0] = total_kb
     elif source == AVAILABLE:
         kb[0] = (
             (memory.free_bytes >> 10) + (stat[STAT_ACTIVE_FILE] >> 10) + (stat[STAT_INACTIVE_FILE] >> 10)
@@ -184,25 +189,38 @@ cdef bint value_of(const Memory *memory, int source, uint64_t hosts, uint64_t *k
         kb[0] = (stat[STAT_INACTIVE_ANON] >> 10) + (stat[STAT_INACTIVE_FILE] >> 10)
     elif source == COMMITTED:
         kb[0] = (stat[STAT_ANON] >> 10) + (stat[STAT_SHMEM] >> 10) + (memory.swap.used_bytes >> 10)
-    elif source >= 0:
-        kb[0] = stat[source] >> 10
     else:
         kb[0] = 0
     return True
+
+
+cdef uint64_t percent_of(uint64_t kb, uint64_t percent) noexcept nogil:
+    """In whole kB, without overflow: vm.overcommit_ratio is any int."""
+    return kb // 100 * percent + kb % 100 * percent // 100
+
+
+cdef uint64_t huge_pages_of(const HugePages *huge, int source) noexcept nogil:
+    if source == HUGE_TOTAL:
+        return huge.total
+    if source == HUGE_FREE:
+        return huge.free
+    if source == HUGE_RESERVED:
+        return huge.reserved
+    if source == HUGE_ALL:
+        return huge.all_sizes_kb
+    return 0
 
 
 cdef void render_meminfo(const Snapshot *snapshot, Text *out) noexcept nogil:
     cdef Span rest = span(snapshot.host_meminfo.data, snapshot.host_meminfo.length)
     cdef Span line
     cdef Span name
-    cdef Span number
+    cdef Span digits
     cdef const char *colon
     cdef const Line *known
-    cdef uint64_t hosts
     cdef uint64_t value
     cdef size_t width
     cdef size_t least
-    cdef size_t digits
     cdef int cursor = 0
     while next_line(&rest, &line):
         colon = <const char *>memchr(line.at, c":", span_length(line))
@@ -211,28 +229,32 @@ cdef void render_meminfo(const Snapshot *snapshot, Text *out) noexcept nogil:
             name.at = line.at
             name.end = colon
             known = find_line(name, &cursor)
-        number.at = colon + 1 if colon != NULL else NULL
-        number.end = line.end
-        if known == NULL or not scan_u64(&number, &hosts) or not value_of(
-            &snapshot.memory, known.source, hosts, &value
+        if known == NULL or not find_digits(colon + 1, line.end, &digits) or not value_of(
+            &snapshot.memory, known.source, digits, &value
         ):
             put(out, line.at, span_length(line))
             put(out, b"\n", 1)
             continue
         # The kernel writes "Name:" and blanks up to column 16, then %8lu (%5lu for HugePages_*), then perhaps " kB".
-        width = <size_t>(number.at - colon - 1)
-        digits = 0
-        while c"0" <= (number.at - 1 - digits)[0] <= c"9":
-            digits += 1
-        least = 8 if number.at < number.end else 5
-        put(out, line.at, <size_t>(colon + 1 - line.at))
-        if digits > least:
-            put_fill(out, c" ", width - digits)
-            put_u64_right(out, value, least)
-        elif width > least:
-            put_fill(out, c" ", width - least)
-            put_u64_right(out, value, least)
+        least = 8 if digits.end < line.end else 5
+        width = <size_t>(digits.end - colon - 1)
+        if span_length(digits) > least:
+            least = span_length(digits)
+        if width > least:
+            put(out, line.at, <size_t>(digits.end - line.at) - least)
         else:
-            put_u64_right(out, value, width)
-        put(out, number.at, span_length(number))
+            put(out, line.at, <size_t>(colon + 1 - line.at))
+        put_u64_right(out, value, 8 if digits.end < line.end else 5)
+        put(out, digits.end, <size_t>(line.end - digits.end))
         put(out, b"\n", 1)
+
+
+cdef bint find_digits(const char *at, const char *end, Span *digits) noexcept nogil:
+    """The number on a line, from its end: ``   123 kB`` or ``  123``. False where there is none."""
+    if end - at > 3 and (end - 1)[0] == c"B" and (end - 3)[0] == c" ":
+        end -= 3
+    digits.end = end
+    while end > at and c"0" <= (end - 1)[0] <= c"9":
+        end -= 1
+    digits.at = end
+    return digits.end > digits.at

@@ -9,23 +9,36 @@ from libc.stdint cimport uint64_t
 from libc.string cimport strlen
 
 
+cdef enum:
+    SAFE_DIGITS = 19   # that many nines still fit 64 bits
+
+
 cdef bint scan_u64(Span *rest, uint64_t *value) noexcept nogil:
     """Skip blanks, take a decimal number. False, with nothing taken but the blanks, where there is none."""
     cdef uint64_t total = 0
     cdef uint64_t digit
+    cdef const char *at = rest.at
+    cdef const char *end = rest.end
     cdef const char *start
-    skip_blanks(rest)
-    start = rest.at
-    while rest.at < rest.end and c"0" <= rest.at[0] <= c"9":
-        digit = <uint64_t>(rest.at[0] - c"0")
-        if total > (<uint64_t>-1 - digit) // 10:
-            total = <uint64_t>-1
-            while rest.at < rest.end and c"0" <= rest.at[0] <= c"9":
-                rest.at += 1
+    while at < end and (at[0] == c" " or at[0] == c"\t"):
+        at += 1
+    start = at
+    if end - at > SAFE_DIGITS:
+        end = at + SAFE_DIGITS
+    while at < end:
+        digit = <uint64_t>(<unsigned char>at[0]) - c"0"
+        if digit > 9:
             break
         total = total * 10 + digit
-        rest.at += 1
-    if rest.at == start:
+        at += 1
+    if at == start + SAFE_DIGITS:
+        # A 20th digit may fit, a 21st cannot.
+        while at < rest.end and c"0" <= at[0] <= c"9":
+            digit = <uint64_t>(at[0] - c"0")
+            total = <uint64_t>-1 if total > (<uint64_t>-1 - digit) // 10 else total * 10 + digit
+            at += 1
+    rest.at = at
+    if at == start:
         return False
     value[0] = total
     return True

@@ -15,7 +15,7 @@ EXAMPLES = os.environ.get("PROCVIEW_EXAMPLES")
 
 settings.register_profile(
     "views",
-    max_examples=int(EXAMPLES or "40"),
+    max_examples=int(EXAMPLES or "100"),
     deadline=None,
     # else the same examples in every run: red or green must not depend on luck
     derandomize=EXAMPLES is None,

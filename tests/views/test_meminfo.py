@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.hosts.build import build
-from tests.hosts.model import Container, Host, Layout, Level
+from tests.hosts.model import Container, Host, HugePages, Layout, Level
 from tests.hosts.trees import fresh
 from tests.oracle.meminfo import meminfo
 from tests.views.strategies import worlds
@@ -65,3 +65,18 @@ def test_use_by_a_sibling_of_a_shared_limit_shows_as_used(scratch: Path) -> None
         shown = read(engine.open(container.pid, "proc/meminfo").render().decode())
         assert (shown["MemTotal"], shown["MemFree"]) == (1 << 20, 24 << 10)
         engine.close()
+
+
+@pytest.mark.parametrize("layout", list(Layout))
+def test_huge_pages(scratch: Path, layout: Layout) -> None:
+    """By hand, of the host's 64 (32 free): 20 by the pod's limit, 3 used, 5 reserved of which 2 are not used yet."""
+    page = 2 << 20
+    pod = Level("pod", huge_pages=HugePages(max_bytes=20 * page + 1))
+    own = Level("c", huge_pages=HugePages(max_bytes=30 * page, current_bytes=3 * page, rsvd_current_bytes=5 * page))
+    container = Container(levels=(pod, own))
+    with fresh(scratch) as folder:
+        engine = Engine(**build(folder, layout, Host(), container).roots)
+        shown = read(engine.open(container.pid, "proc/meminfo").render().decode())
+        engine.close()
+    names = ("HugePages_Total", "HugePages_Free", "HugePages_Rsvd", "HugePages_Surp", "Hugepagesize", "Hugetlb")
+    assert [shown[name] for name in names] == [20, 17, 2, 0, 2048, 20 * 2048]
