@@ -23,7 +23,7 @@ from procview._fast.posix cimport (
     pthread_mutex_unlock,
     stat_t,
 )
-from procview._fast.scan cimport scan_limit, span, span_length
+from procview._fast.scan cimport scan_limit, scan_u64, span, span_length
 
 
 cdef int groups_init(Groups *groups, const Layout *layout, Keeper *keeper) noexcept nogil:
@@ -183,12 +183,22 @@ cdef ssize_t group_read(Groups *groups, Group *group, int which, Text *into) noe
     return kept_read(groups.keeper, &group.files[which], hierarchy.directory, path, into, READ_ONCE, NULL)
 
 
-cdef int group_number(Groups *groups, Group *group, int which, uint64_t *value, Text *scratch) noexcept nogil:
-    """A file that holds one number or limit. 0, or a negative errno (-EINVAL: it held something else)."""
+cdef int group_limit(Groups *groups, Group *group, int which, uint64_t *value, Text *scratch) noexcept nogil:
+    """A file that holds a limit (scan_limit). 0, or a negative errno (-EINVAL: it held something else)."""
     cdef ssize_t got = group_read(groups, group, which, scratch)
     if got < 0:
         return <int>got
     return 0 if scan_limit(span(scratch.data, scratch.length), value) else -EINVAL
+
+
+cdef int group_number(Groups *groups, Group *group, int which, uint64_t *value, Text *scratch) noexcept nogil:
+    """A file that holds one number. 0, or a negative errno (-EINVAL: it held something else)."""
+    cdef ssize_t got = group_read(groups, group, which, scratch)
+    cdef Span rest
+    if got < 0:
+        return <int>got
+    rest = span(scratch.data, scratch.length)
+    return 0 if scan_u64(&rest, value) else -EINVAL
 
 
 cdef bint group_is_there(Groups *groups, const Group *group) noexcept nogil:

@@ -97,7 +97,7 @@ cdef int read_cputime(
 
 
 cdef bint read_v2(Snapshot *snapshot, Groups *groups, Group *group, uint64_t *total) noexcept nogil:
-    """cpu.stat in microseconds, for all CPUs together: shared evenly. user_usec counts what nice_usec (Linux 6.13)
+    """cpu.stat in microseconds, for all CPUs together: shared evenly. user_usec counts what nice_usec (Linux 6.12)
     does, too.
     """
     cdef uint64_t usec_per_tick = 1000000 // snapshot.ticks_per_second

@@ -115,7 +115,12 @@ cdef bint scan_device(Span *text, unsigned int *major_number, unsigned int *mino
 
 
 cdef bint add_device(
-    Devices *devices, unsigned int major_number, unsigned int minor_number, const char *name
+    Devices *devices,
+    const Host *host,
+    unsigned int major_number,
+    unsigned int minor_number,
+    const char *name,
+    Text *scratch,
 ) noexcept nogil:
     """False when there are MOST_DEVICES already or memory ran out."""
     cdef Device *larger
@@ -131,9 +136,24 @@ cdef bint add_device(
         devices.capacity = capacity
     devices.list[devices.count].major = major_number
     devices.list[devices.count].minor = minor_number
+    devices.list[devices.count].size_sectors = size_of_device(host, major_number, minor_number, scratch)
     snprintf(devices.list[devices.count].name, 64, b"%s", name)
     devices.count += 1
     return True
+
+
+cdef uint64_t size_of_device(
+    const Host *host, unsigned int major_number, unsigned int minor_number, Text *scratch
+) noexcept nogil:
+    """/sys/dev/block/<maj>:<min>/size: sectors of 512 bytes, whatever the device's own are. 0 where it is not known."""
+    cdef char path[64]
+    cdef uint64_t sectors = 0
+    cdef Span rest
+    snprintf(path, sizeof(path), b"dev/block/%u:%u/size", major_number, minor_number)
+    if read_path(host.sys_fd, path, scratch, 64) > 0:
+        rest = span(scratch.data, scratch.length)
+        scan_u64(&rest, &sectors)
+    return sectors
 
 
 cdef bint read_device_file(
@@ -287,7 +307,9 @@ cdef bint is_plain_name(const char *name) noexcept nogil:
     return i > 0
 
 
-cdef void find_nodes(const Host *host, int init, Span mountinfo, Devices *into) noexcept nogil:
+cdef void find_nodes(
+    const Host *host, int init, Span mountinfo, Devices *into, Text *scratch
+) noexcept nogil:
     cdef char path[96]
     cdef OpenHow how
     cdef Mount mount
@@ -332,7 +354,7 @@ cdef void find_nodes(const Host *host, int init, Span mountinfo, Devices *into) 
         snprintf(path, sizeof(path), b"dev/block/%u:%u", major(device), minor(device))
         if fstatat(host.sys_fd, path, &info, 0) != 0:
             continue   # no such device on this host
-        if not add_device(into, major(device), minor(device), entry.d_name):
+        if not add_device(into, host, major(device), minor(device), entry.d_name, scratch):
             break
     closedir(directory)
 
@@ -350,8 +372,8 @@ cdef void find_devices(Host *host, int init, Devices *into, Text *mountinfo, Tex
         return
     text = span(mountinfo.data, mountinfo.length)
     if find_root_disk(host, text, &major_number, &minor_number, scratch):
-        into.has_root = add_device(into, major_number, minor_number, b"")
-    find_nodes(host, init, text, into)
+        into.has_root = add_device(into, host, major_number, minor_number, b"", scratch)
+    find_nodes(host, init, text, into, scratch)
 
 
 cdef bint name_of_device(

@@ -13,7 +13,7 @@ from libc.string cimport memchr, memcpy, memset, strcmp
 
 from procview._fast.cgroup cimport Group, group_read, group_version
 from procview._fast.container cimport Device, Devices
-from procview._fast.devices cimport find_devices, name_of_device
+from procview._fast.devices cimport find_devices, name_of_device, size_of_device
 from procview._fast.host cimport host_boottime_ns
 from procview._fast.kept cimport read_path
 from procview._fast.layout cimport IO, IO_SERVICED, IO_STAT
@@ -29,7 +29,6 @@ from procview._fast.scan cimport (
     span_starts,
 )
 from procview._fast.snapshot cimport Disk, HOST_FILE, NEED_DISK_COUNTS, SCOPED
-from procview._fast.text cimport Text
 
 
 cdef enum:
@@ -71,7 +70,9 @@ cdef void store_devices(const Host *host, Container *container, Devices *devices
     free(old)
 
 
-cdef bint add_disk(Snapshot *snapshot, unsigned int major, unsigned int minor, const char *name) noexcept nogil:
+cdef bint add_disk(
+    Snapshot *snapshot, unsigned int major, unsigned int minor, uint64_t size_sectors, const char *name
+) noexcept nogil:
     cdef Disk *larger
     cdef int capacity
     if snapshot.disk_count == snapshot.disk_capacity:
@@ -84,6 +85,7 @@ cdef bint add_disk(Snapshot *snapshot, unsigned int major, unsigned int minor, c
     memset(&snapshot.disks[snapshot.disk_count], 0, sizeof(Disk))
     snapshot.disks[snapshot.disk_count].major = major
     snapshot.disks[snapshot.disk_count].minor = minor
+    snapshot.disks[snapshot.disk_count].size_sectors = size_sectors
     snprintf(snapshot.disks[snapshot.disk_count].name, 64, b"%s", name)
     snapshot.disk_count += 1
     return True
@@ -144,12 +146,12 @@ cdef void name_disks(Snapshot *snapshot, Container *container) noexcept nogil:
     devices = &container.devices
     if devices.has_root:
         name_root(devices, name)
-        add_disk(snapshot, devices.list[0].major, devices.list[0].minor, name)
+        add_disk(snapshot, devices.list[0].major, devices.list[0].minor, devices.list[0].size_sectors, name)
         first = snapshot.disk_count
     for i in range(1 if devices.has_root else 0, devices.count):
         device = &devices.list[i]
         if not first or device.major != snapshot.disks[0].major or device.minor != snapshot.disks[0].minor:
-            add_disk(snapshot, device.major, device.minor, device.name)
+            add_disk(snapshot, device.major, device.minor, device.size_sectors, device.name)
     pthread_mutex_unlock(&container.lock)
     if snapshot.disk_count > first:
         qsort(snapshot.disks + first, <size_t>(snapshot.disk_count - first), sizeof(Disk), by_number)
@@ -169,12 +171,11 @@ cdef void name_disks(Snapshot *snapshot, Container *container) noexcept nogil:
 cdef int read_disks(
     Snapshot *snapshot, Host *host, Groups *groups, Container *container, const Scope *scope
 ) noexcept nogil:
-    """Fill ``disks``; with NEED_DISK_COUNTS their counts, else their sizes. Returns a Verdict."""
+    """Fill ``disks``: names, sizes and counts. Returns a Verdict."""
     cdef Group *group = scope.of[IO]
     cdef Devices found
     cdef bint scoped = group != NULL and group.parent != NULL
     cdef bint counted
-    cdef int i
     snapshot.disk_count = 0
     snapshot.diskstats_columns = host.diskstats_columns
     if not scoped and (snapshot.settings.devices_of_host or container.pidns == host.pidns):
@@ -191,27 +192,13 @@ cdef int read_disks(
         read_hosts_counts(snapshot, host)
     if snapshot.settings.devices_of_host and snapshot.disk_count > 1:
         qsort(snapshot.disks, <size_t>snapshot.disk_count, sizeof(Disk), by_number)
-    if not snapshot.needs & NEED_DISK_COUNTS:
-        for i in range(snapshot.disk_count):
-            read_size(host, &snapshot.disks[i], &snapshot.scratch)
     return SCOPED
-
-
-cdef void read_size(const Host *host, Disk *disk, Text *scratch) noexcept nogil:
-    """/sys/dev/block/<maj>:<min>/size is in sectors of 512 bytes, whatever the device's own are."""
-    cdef char path[64]
-    cdef uint64_t sectors
-    cdef Span rest
-    snprintf(path, sizeof(path), b"dev/block/%u:%u/size", disk.major, disk.minor)
-    if read_path(host.sys_fd, path, scratch, 64) > 0:
-        rest = span(scratch.data, scratch.length)
-        if scan_u64(&rest, &sectors):
-            disk.size_sectors = sectors
 
 
 cdef Disk *disk_of(Snapshot *snapshot, Host *host, uint64_t major, uint64_t minor) noexcept nogil:
     """The line of a device; with the host's names, a new one for each device that the cgroup has used."""
     cdef char name[64]
+    cdef uint64_t size_sectors
     cdef int i
     for i in range(snapshot.disk_count):
         if snapshot.disks[i].major == major and snapshot.disks[i].minor == minor:
@@ -220,7 +207,8 @@ cdef Disk *disk_of(Snapshot *snapshot, Host *host, uint64_t major, uint64_t mino
         return NULL
     if not name_of_device(host, <unsigned int>major, <unsigned int>minor, name, sizeof(name)):
         return NULL
-    if not add_disk(snapshot, <unsigned int>major, <unsigned int>minor, name):
+    size_sectors = size_of_device(host, <unsigned int>major, <unsigned int>minor, &snapshot.more_scratch)
+    if not add_disk(snapshot, <unsigned int>major, <unsigned int>minor, size_sectors, name):
         return NULL
     return &snapshot.disks[snapshot.disk_count - 1]
 

@@ -192,5 +192,5 @@ cdef bint boottime_offset_of(Host *host, int pid, int64_t *offset_ns, Text *scra
         offset_ns[0] = <int64_t>(seconds * 1000000000)
         # The kernel keeps nanoseconds positive, below a second, also when seconds are negative.
         offset_ns[0] = -offset_ns[0] + <int64_t>nanoseconds if negative else offset_ns[0] + <int64_t>nanoseconds
-        return True
+        return offset_ns[0] != 0
     return False

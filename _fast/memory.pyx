@@ -8,7 +8,7 @@ unless a name says kb.
 from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memset, strlen
 
-from procview._fast.cgroup cimport Group, group_number, group_read, group_version
+from procview._fast.cgroup cimport Group, group_limit, group_number, group_read, group_version
 from procview._fast.kept cimport READ_ONCE, kept_read
 from procview._fast.layout cimport (
     HUGETLB,
@@ -209,7 +209,7 @@ cdef void read_limits(
     cdef bint has_own_usage = group_number(groups, group, MEMORY_USAGE, &own_usage, scratch) == 0
     cdef bint limited = False
     while level != NULL and level.parent != NULL:
-        if group_number(groups, level, MEMORY_LIMIT, &limit, scratch) == 0 and limit < host_total:
+        if group_limit(groups, level, MEMORY_LIMIT, &limit, scratch) == 0 and limit < host_total:
             if limit < memory.total_bytes:
                 memory.total_bytes = limit
             if level == group:
@@ -267,9 +267,9 @@ cdef void read_swap(Memory *memory, Groups *groups, Group *group, uint64_t host_
     if group_number(groups, group, SWAP_USAGE, &used, scratch) != 0:
         return
     while level != NULL and level.parent != NULL:
-        if group_number(groups, level, SWAP_LIMIT, &value, scratch) == 0 and value < limit:
+        if group_limit(groups, level, SWAP_LIMIT, &value, scratch) == 0 and value < limit:
             limit = value
-        if not v2 and group_number(groups, level, MEMORY_LIMIT, &value, scratch) == 0 and value < memory_limit:
+        if not v2 and group_limit(groups, level, MEMORY_LIMIT, &value, scratch) == 0 and value < memory_limit:
             memory_limit = value
         level = level.parent
     memory.swap.total_bytes = host_swap
@@ -351,7 +351,7 @@ cdef void read_huge_pages(Snapshot *snapshot, Host *host, Groups *groups, Group 
             continue
         level = group
         while level != NULL and level.parent != NULL:
-            if group_number(groups, level, HUGETLB_FILES + 3 * i, &limit, &snapshot.scratch) == 0:
+            if group_limit(groups, level, HUGETLB_FILES + 3 * i, &limit, &snapshot.scratch) == 0:
                 if limit // page < pages:
                     pages = limit // page
             level = level.parent

@@ -26,6 +26,7 @@ cdef struct Load:
 cdef struct Device:
     unsigned int major
     unsigned int minor
+    uint64_t size_sectors     # of 512 bytes
     char name[64]
 
 cdef struct Devices:

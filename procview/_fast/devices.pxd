@@ -1,6 +1,8 @@
 """The block devices that a container can name. See ``_fast/devices.pyx``."""
 
-from procview._fast.container cimport Container, Devices
+from libc.stdint cimport uint64_t
+
+from procview._fast.container cimport Devices
 from procview._fast.host cimport Host
 from procview._fast.text cimport Text
 
@@ -9,4 +11,6 @@ cdef void find_devices(Host *host, int init, Devices *into, Text *mountinfo, Tex
 cdef bint name_of_device(
     const Host *host, unsigned int major, unsigned int minor, char *name, size_t size
 ) noexcept nogil
-cdef bint add_device(Devices *devices, unsigned int major, unsigned int minor, const char *name) noexcept nogil
+cdef uint64_t size_of_device(
+    const Host *host, unsigned int major, unsigned int minor, Text *scratch
+) noexcept nogil
