@@ -29,6 +29,7 @@ from bench.through_fuse import PINNED, UNPINNED, Cell, fresh_latencies, latencie
 
 if TYPE_CHECKING:
     from bench.hotpath import HotPath, LargeHost
+    from bench.sampling import Sampling
 
 MEMORY_BYTES = 512 * MIB
 RATE_FILES = ("meminfo", "stat", "cpuinfo")
@@ -45,10 +46,21 @@ class Effort:
     rate_rounds: int
     rate_seconds: float
     endurance_reads: int
+    sampled_containers: int
 
 
-FULL = Effort(rounds=20, reads=100, fresh_reads=50, rate_rounds=3, rate_seconds=1.0, endurance_reads=100_000)
-QUICK = Effort(rounds=5, reads=60, fresh_reads=20, rate_rounds=1, rate_seconds=0.3, endurance_reads=10_000)
+FULL = Effort(
+    rounds=20,
+    reads=100,
+    fresh_reads=50,
+    rate_rounds=3,
+    rate_seconds=1.0,
+    endurance_reads=100_000,
+    sampled_containers=1000,
+)
+QUICK = Effort(
+    rounds=5, reads=60, fresh_reads=20, rate_rounds=1, rate_seconds=0.3, endurance_reads=10_000, sampled_containers=100
+)
 
 
 @dataclass
@@ -59,6 +71,7 @@ class Results:
     endurance: list[Endurance] = field(default_factory=list)
     hotpath: "dict[str, HotPath]" = field(default_factory=dict)
     large_host: "LargeHost | None" = None
+    sampling: "Sampling | None" = None
     missing: list[str] = field(default_factory=list)
 
 
@@ -90,6 +103,7 @@ def main() -> int:
         container = stack.enter_context(running_container(Path(work), limits, binds))
         _measure(container, running, offers, effort, Path(work), results)
         throttled = throttled_periods(container.groups)
+    _measure_sampling(limits, effort, results)
     if throttled:
         results.missing.append(
             f"the quota throttled the readers in {throttled} periods: rates of the kernel's own files suffer from it"
@@ -198,6 +212,16 @@ def _check_contents(container: Container, offers: dict[str, list[str]], results:
             results.missing.append(f"WRONG BYTES: {contender} shows the container '{line}'")
 
 
+def _measure_sampling(limits: Limits, effort: Effort, results: Results) -> None:
+    try:
+        from bench import sampling
+    except ImportError as error:
+        results.missing.append(f"load sampling: {error}")
+        return
+    results.sampling = sampling.measure(limits, containers=effort.sampled_containers)
+    _show(report.sampling_lines(results.sampling))
+
+
 def _measure_hotpath(container: Container, files: list[str], effort: Effort, work: Path, results: Results) -> None:
     # Compiled: where it is not built (yet), the rest can still be measured.
     try:
@@ -250,6 +274,7 @@ def _save(path: Path, limits: Limits, lxcfs_version: str, results: Results, verd
             for file, result in results.hotpath.items()
         },
         "large_host": {"first_ns": large.first_ns, **large.render.summary()} if large else None,
+        "sampling": asdict(results.sampling) if results.sampling else None,
         "verdicts": [{**asdict(verdict), "kept": verdict.kept} for verdict in verdicts],
         "notes": results.missing,
     }

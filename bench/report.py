@@ -20,6 +20,7 @@ from bench.through_fuse import Cell
 if TYPE_CHECKING:
     # It imports the compiled engine, and the rest of the benchmark runs without that.
     from bench.hotpath import HotPath, LargeHost
+    from bench.sampling import Sampling
 
 CONTENDERS = (KERNEL, "floor", "lxcfs", "ours")
 
@@ -78,6 +79,15 @@ def rate_table(title: str, placement: str, files: Sequence[str], cells: Mapping[
     ]
     header = ["file", "ours/lxcfs", "ours/floor", "ours/kernel", *CONTENDERS]
     return table(f"{title}, {placement}: ratios, then reads/s", header, rows)
+
+
+def sampling_lines(result: "Sampling") -> str:
+    rounds = (("nothing has moved", result.idle_ns), ("every one is scanned", result.moved_ns))
+    return "\n".join(
+        f"One round of the load sampler, {thousands(result.containers)} containers, {what}: "
+        f"{round_ns / 1e6:.2f} ms, {result.percent_of_a_core(round_ns):.2f} % of a core at one in 5 s"
+        for what, round_ns in rounds
+    )
 
 
 def endurance_table(results: Iterable[Endurance]) -> str:

@@ -4,16 +4,13 @@ Each step pushes its own undo on an exit stack, so that nothing is left whicheve
 mount point (``/run/procview/fs.lock``) says who serves it. Nothing is ever unmounted that is not procview's own.
 """
 
-import ctypes
 import errno
 import fcntl
 import logging
 import os
-import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 
 import psutil
 import pyfuse3
@@ -21,11 +18,10 @@ import trio
 
 from procview.fs.operations import ViewOperations
 from procview.fs.waiting import linger
+from procview.mounts import detach, top_mount
 
 log = logging.getLogger(__name__)
 
-FS_TYPE = "fuse.procview"
-SOURCE = "procview"
 OPTIONS = frozenset(
     # allow_other: the readers are other users'. default_permissions: the kernel checks modes itself, so that no ACCESS
     # request comes.
@@ -38,61 +34,9 @@ DRAIN_SECONDS = 1.0
 PROBE_SECONDS = 2.0
 """A file system that does not answer statfs(2) within this time is taken to be hung."""
 
-_MNT_DETACH = 2
-_UMOUNT_NOFOLLOW = 8
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
 
 class MountError(Exception):
     """The mount cannot be made or has gone; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class MountEntry:
-    """One line of mountinfo, as far as it is needed here."""
-
-    mount_id: int
-    parent_id: int
-    device: str
-    path: str
-    fs_type: str
-    source: str
-
-    @property
-    def ours(self) -> bool:
-        """Whether some procview made this mount."""
-        return self.fs_type == FS_TYPE and self.source == SOURCE
-
-
-def parse_mountinfo(text: str) -> Iterator[MountEntry]:
-    """The mounts in ``text``, a /proc/<pid>/mountinfo."""
-    for line in text.splitlines():
-        before, _, after = line.partition(" - ")
-        words, tail = before.split(" "), after.split(" ")
-        if len(words) < 6 or len(tail) < 2:
-            continue
-        path, fs_type, source = (_unescape(word) for word in (words[4], tail[0], tail[1]))
-        yield MountEntry(int(words[0]), int(words[1]), words[2], path, fs_type, source)
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
-
-
-def top_mount(path: str) -> MountEntry | None:
-    """The mount that is visible at exactly ``path`` (which has no links in it), or None."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        here = [entry for entry in parse_mountinfo(file.read()) if entry.path == path]
-    covered = {entry.parent_id for entry in here}
-    return next((entry for entry in reversed(here) if entry.mount_id not in covered), None)
-
-
-def detach(path: str) -> None:
-    """Take the top mount at ``path`` out of the tree; files that are open stay usable. Raises OSError."""
-    if _libc.umount2(os.fsencode(path), _MNT_DETACH | _UMOUNT_NOFOLLOW) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), path)
 
 
 async def answers(path: str, deadline_seconds: float = PROBE_SECONDS, *, after_seconds: float = 0) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from procview.fs.mount import detach, parse_mountinfo, top_mount
+from procview.mounts import detach, mount_table, top_mount
 from tests.session import new_directory, remove_directory
 
 DEADLINE_SECONDS = 20.0
@@ -68,7 +68,7 @@ class Place:
             if daemon.process.poll() is None:
                 daemon.process.kill()
             daemon.process.wait()
-        for entry in parse_mountinfo(Path("/proc/self/mountinfo").read_text(encoding="utf-8")):
+        for entry in mount_table():
             if Path(entry.path).is_relative_to(self.directory):
                 with contextlib.suppress(OSError):
                     detach(entry.path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from procview.fs.mount import top_mount
+from procview.mounts import top_mount
 from tests.daemon.process import Place, eventually, is_mounted, needs_mount
 
 pytestmark = needs_mount

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from procview.fs import mount as module
-from procview.fs.mount import MountEntry, MountError, parse_mountinfo, top_mount
+from procview.fs.mount import MountError
+from procview.mounts import MountEntry, parse_mountinfo, top_mount
 
 TEXT = r"""22 1 0:21 / /proc rw,nosuid shared:5 - proc proc rw
 40 22 0:50 / /run/with\040space\134 rw,nosuid - fuse.procview procview rw,user_id=0,group_id=0,allow_other
@@ -18,9 +19,10 @@ torn
 
 def test_mountinfo() -> None:
     proc, ours, other = parse_mountinfo(TEXT)
-    assert proc == MountEntry(22, 1, "0:21", "/proc", "proc", "proc")
+    assert proc == MountEntry(22, 1, "0:21", "/proc", "proc", "proc", shared=5, master=0)
     assert (ours.path, ours.device, ours.ours) == ("/run/with space\\", "0:50", True)
     assert (other.parent_id, other.fs_type, other.ours) == (40, "tmpfs", False)
+    assert (other.shared, other.master) == (7, 2)
 
 
 def test_top_mount_of_here() -> None:

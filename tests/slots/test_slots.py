@@ -1,0 +1,216 @@
+"""The slots, with real mounts: views appear in other mount namespaces, and go away from all of them at once."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from procview.mounts import MS_BIND, MS_SHARED, detach, mount, mount_table, top_mount
+from procview.slots.publish import publish, withdraw
+from procview.slots.skeleton import Skeleton
+from tests.daemon.process import Place, needs_mount, place
+from tests.session import new_directory, remove_directory
+
+__all__ = ["place"]
+pytestmark = needs_mount
+
+NAMES = ["meminfo", "uptime", "no-such-file"]
+
+
+@pytest.fixture
+def skeleton() -> Iterator[Skeleton]:
+    directory = new_directory()
+    made = Skeleton(str(directory / "slots"))
+    made.make()
+    yield made
+    withdraw(made)
+    made.remove()
+    remove_directory(directory)
+
+
+def published(slot: str) -> bool:
+    entry = top_mount(slot)
+    return entry is not None and entry.ours
+
+
+class Namespace:
+    """A process in mount and pid namespaces of its own, with slots over its files, and the views over these if there
+    are any: a slot that is bound later than its view was published has none.
+    """
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        binds = "".join(
+            f"mount --bind {src} {target} && mount --make-slave {target} && "
+            + (f"mount --bind {ctl} {target} && " if published(ctl) else "")
+            for src, ctl, target in (
+                (f"{skeleton.src_proc}/meminfo", f"{skeleton.ctl_proc}/meminfo", "/proc/meminfo"),
+                (f"{skeleton.src_proc}/uptime", f"{skeleton.ctl_proc}/uptime", "/proc/uptime"),
+                (skeleton.src_cpu, skeleton.ctl_cpu, "/sys/devices/system/cpu"),
+            )
+        )
+        self.process = subprocess.Popen(
+            ["unshare", "-m", "-p", "-f", "--mount-proc", "--propagation", "unchanged",
+             "sh", "-c", f"{binds} echo ready && exec sleep 1000"], stdout=subprocess.PIPE
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"ready\n"
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        self.pid = int(children.split()[0])
+
+    def fs_type(self, path: str) -> str:
+        """What is on top at ``path`` in there."""
+        lines = Path(f"/proc/{self.pid}/mountinfo").read_text().splitlines()
+        return next(line for line in reversed(lines) if line.split()[4] == path).partition(" - ")[2].split()[0]
+
+    def read(self, path: str) -> bytes:
+        return subprocess.check_output(["nsenter", "-t", str(self.pid), "-m", "-p", "cat", path], timeout=10)
+
+    def end(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def enter(skeleton: Skeleton) -> Iterator[Callable[[], Namespace]]:
+    started: list[Namespace] = []
+
+    def start() -> Namespace:
+        started.append(Namespace(skeleton))
+        return started[-1]
+
+    yield start
+    for namespace in started:
+        namespace.end()
+
+
+def test_views_come_over_every_container_and_go_away_again(
+    skeleton: Skeleton, place: Place, enter: Callable[[], Namespace]
+) -> None:
+    before = enter()
+    assert before.fs_type("/proc/uptime") == "proc"
+    place.start()
+    publish(skeleton, str(place.mount), NAMES)
+    after = enter()
+    for container in (before, after):
+        assert container.fs_type("/proc/uptime") == "fuse.procview"
+        assert container.fs_type("/sys/devices/system/cpu") == "fuse.procview"
+        assert float(container.read("/proc/uptime").split()[0]) < 60
+        assert container.read("/sys/devices/system/cpu/online")
+    assert withdraw(skeleton) == 3
+    for container in (before, after):
+        assert container.fs_type("/proc/uptime") == "proc"
+        assert container.read("/proc/uptime").split()[0] != b"0.00"
+        assert container.read("/sys/devices/system/cpu/online") == Path("/sys/devices/system/cpu/online").read_bytes()
+    assert withdraw(skeleton) == 0
+
+
+def test_the_views_of_a_killed_daemon_are_withdrawn(
+    skeleton: Skeleton, place: Place, enter: Callable[[], Namespace]
+) -> None:
+    daemon = place.start()
+    publish(skeleton, str(place.mount), NAMES)
+    container = enter()
+    daemon.process.kill()
+    daemon.process.wait()
+    withdraw(skeleton)
+    assert b"MemTotal" in container.read("/proc/meminfo")
+
+
+def test_a_hung_daemon_does_not_keep_its_views_up(
+    skeleton: Skeleton, place: Place, enter: Callable[[], Namespace]
+) -> None:
+    daemon = place.start()
+    publish(skeleton, str(place.mount), NAMES)
+    container = enter()
+    daemon.process.send_signal(signal.SIGSTOP)
+    try:
+        withdraw(skeleton)
+        assert b"MemTotal" in container.read("/proc/meminfo")
+    finally:
+        daemon.process.send_signal(signal.SIGCONT)
+
+
+def test_publishing_again_replaces_and_never_stacks(
+    skeleton: Skeleton, place: Place, enter: Callable[[], Namespace]
+) -> None:
+    place.start()
+    container = enter()
+    for _ in range(3):
+        publish(skeleton, str(place.mount), NAMES)
+        ours = [entry.path for entry in mount_table() if entry.ours and entry.path.startswith(skeleton.base)]
+        assert sorted(ours) == sorted([f"{skeleton.ctl_proc}/meminfo", f"{skeleton.ctl_proc}/uptime", skeleton.ctl_cpu])
+        lines = Path(f"/proc/{container.pid}/mountinfo").read_text().splitlines()
+        assert sum(line.split()[4] == "/proc/uptime" and "fuse.procview" in line for line in lines) == 1
+
+
+def test_a_view_bound_over_a_slot_by_hand_is_swapped_and_withdrawn_like_the_others(
+    skeleton: Skeleton, place: Place, enter: Callable[[], Namespace]
+) -> None:
+    place.start()
+    publish(skeleton, str(place.mount), NAMES)
+    assert top_mount(f"{skeleton.src_proc}/uptime") is None
+    container = enter()
+    publish(skeleton, str(place.mount), NAMES)
+    lines = Path(f"/proc/{container.pid}/mountinfo").read_text().splitlines()
+    assert sum(line.split()[4] == "/proc/uptime" and "fuse.procview" in line for line in lines) == 1
+    withdraw(skeleton)
+    assert container.fs_type("/proc/uptime") == "proc"
+
+
+def test_making_it_again_changes_nothing(skeleton: Skeleton, enter: Callable[[], Namespace]) -> None:
+    container = enter()
+    before = mount_table()
+    skeleton.make()
+    assert mount_table() == before
+    assert container.fs_type("/proc/uptime") == "proc"
+
+
+@pytest.mark.parametrize("missing", ["src_proc", "src_cpu", "ctl_proc", "ctl_cpu"])
+def test_half_a_skeleton_is_completed(skeleton: Skeleton, missing: str) -> None:
+    detach(getattr(skeleton, missing))
+    skeleton.make()
+    for ctl, src in ((skeleton.ctl_proc, skeleton.src_proc), (skeleton.ctl_cpu, skeleton.src_cpu)):
+        master, slave = top_mount(ctl), top_mount(src)
+        assert master is not None
+        assert slave is not None
+        assert master.shared
+        assert slave.master == master.shared
+
+
+def test_nothing_of_it_reaches_the_hosts_own_sysfs(skeleton: Skeleton, place: Place) -> None:
+    """As on a systemd host, where /sys is shared: a bind of it would be its peer."""
+    place.start()
+    shared = Path(skeleton.base).parent / "shared"
+    shared.mkdir()
+    mount("sysfs", str(shared), "sysfs", 0)
+    mount("none", str(shared), None, MS_SHARED)
+    try:
+        mount(f"{shared}/devices/system/cpu", skeleton.ctl_cpu, None, MS_BIND)
+        Skeleton(skeleton.base).make()
+        publish(skeleton, str(place.mount), NAMES)
+        assert top_mount(f"{shared}/devices/system/cpu") is None
+    finally:
+        withdraw(skeleton)
+        while top_mount(f"{shared}/devices/system/cpu") is not None:
+            detach(f"{shared}/devices/system/cpu")
+        detach(str(shared))
+        shared.rmdir()
+
+
+def test_a_base_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "slots").symlink_to("/etc")
+    with pytest.raises(OSError, match="is a link"):
+        Skeleton(str(tmp_path / "slots")).make()
+
+
+def test_removing_leaves_nothing(tmp_path: Path) -> None:
+    skeleton = Skeleton(str(tmp_path / "slots"))
+    skeleton.make()
+    skeleton.remove()
+    assert os.listdir(tmp_path) == []
+    assert not [entry for entry in mount_table() if entry.path.startswith(str(tmp_path))]
