@@ -42,13 +42,26 @@ cdef void groups_free(Groups *groups) noexcept nogil:
     pthread_mutex_destroy(&groups.lock)
 
 
-cdef uint64_t hash_path(int hierarchy, Span path) noexcept nogil:
-    """FNV-1a."""
-    cdef uint64_t value = <uint64_t>14695981039346656037 ^ <uint64_t>hierarchy
-    while path.at < path.end:
-        value = (value ^ <uint64_t><unsigned char>path.at[0]) * <uint64_t>1099511628211
-        path.at += 1
+cdef extern from * nogil:
+    unsigned int __atomic_load_n(const unsigned int *value, int order) noexcept
+    enum:
+        __ATOMIC_ACQUIRE
+
+cdef enum:
+    # Enough for every name in layout.names, and a slash
+    NAME_ROOM = 64
+
+
+cdef uint64_t hash_on(uint64_t value, const char *at, const char *end) noexcept nogil:
+    """FNV-1a, from where an earlier part of the path left off."""
+    while at < end:
+        value = (value ^ <uint64_t><unsigned char>at[0]) * <uint64_t>1099511628211
+        at += 1
     return value
+
+
+cdef uint64_t hash_start(int hierarchy) noexcept nogil:
+    return <uint64_t>14695981039346656037 ^ <uint64_t>hierarchy
 
 
 cdef void grow_buckets(Groups *groups) noexcept nogil:
@@ -71,11 +84,9 @@ cdef void grow_buckets(Groups *groups) noexcept nogil:
     groups.bucket_count = wanted
 
 
-cdef Group *get_locked(Groups *groups, int hierarchy, Span path) noexcept nogil:
-    cdef uint64_t hashed = hash_path(hierarchy, path)
+cdef Group *find_locked(Groups *groups, int hierarchy, Span path, uint64_t hashed) noexcept nogil:
+    """The cgroup, counted, or NULL."""
     cdef Group *group = groups.buckets[hashed & (groups.bucket_count - 1)]
-    cdef Span up
-    cdef int i
     while group != NULL:
         if (
             group.hash == hashed and group.hierarchy == hierarchy and group.path_length == span_length(path)
@@ -84,20 +95,16 @@ cdef Group *get_locked(Groups *groups, int hierarchy, Span path) noexcept nogil:
             group.references += 1
             return group
         group = group.next
-    group = <Group *>malloc(sizeof(Group) + span_length(path))
+    return NULL
+
+
+cdef Group *add_locked(Groups *groups, int hierarchy, Span path, uint64_t hashed, Group *parent) noexcept nogil:
+    """A new cgroup, counted, that takes over the count of ``parent``. NULL when memory ran out."""
+    cdef Group *group = <Group *>malloc(sizeof(Group) + span_length(path))
+    cdef int i
     if group == NULL:
         return NULL
-    group.parent = NULL
-    if span_length(path) > 0:
-        up = path
-        while up.end > up.at and (up.end - 1)[0] != c"/":
-            up.end -= 1
-        if up.end > up.at:
-            up.end -= 1
-        group.parent = get_locked(groups, hierarchy, up)
-        if group.parent == NULL:
-            free(group)
-            return NULL
+    group.parent = parent
     group.hash = hashed
     group.references = 1
     group.hierarchy = hierarchy
@@ -114,6 +121,36 @@ cdef Group *get_locked(Groups *groups, int hierarchy, Span path) noexcept nogil:
     return group
 
 
+cdef Group *get_locked(Groups *groups, int hierarchy, Span path) noexcept nogil:
+    """From the root down: a container may nest its cgroups two thousand deep, which is no depth for a stack."""
+    cdef uint64_t hashed = hash_start(hierarchy)
+    cdef Group *group = find_locked(groups, hierarchy, path, hash_on(hashed, path.at, path.end))
+    cdef Group *parent = NULL
+    cdef Span upper = path
+    if group != NULL:
+        return group
+    upper.end = path.at   # the root
+    while True:
+        group = find_locked(groups, hierarchy, upper, hashed)
+        if group != NULL:
+            if parent != NULL:
+                parent.references -= 1   # is counted by ``group`` already
+        else:
+            group = add_locked(groups, hierarchy, upper, hashed, parent)
+            if group == NULL:
+                put_locked(groups, parent)
+                return NULL
+        if upper.end == path.end:
+            return group
+        parent = group
+        path.at = upper.end   # hashed so far
+        if upper.end > upper.at:
+            upper.end += 1
+        while upper.end < path.end and upper.end[0] != c"/":
+            upper.end += 1
+        hashed = hash_on(hashed, path.at, upper.end)
+
+
 cdef Group *group_get(Groups *groups, int hierarchy, Span path) noexcept nogil:
     """The cgroup at ``path`` ("/", "/a/b") with its parents, counted. NULL when memory ran out or the path is too
     long to be opened.
@@ -123,7 +160,7 @@ cdef Group *group_get(Groups *groups, int hierarchy, Span path) noexcept nogil:
         path.at += 1
     while path.end > path.at and (path.end - 1)[0] == c"/":
         path.end -= 1
-    if span_length(path) >= PATH_BYTES - 64:
+    if span_length(path) >= PATH_BYTES - NAME_ROOM:
         return NULL
     pthread_mutex_lock(&groups.lock)
     group = get_locked(groups, hierarchy, path)
@@ -131,22 +168,21 @@ cdef Group *group_get(Groups *groups, int hierarchy, Span path) noexcept nogil:
     return group
 
 
-cdef void group_ref(Groups *groups, Group *group) noexcept nogil:
+cdef void group_put(Groups *groups, Group *group) noexcept nogil:
+    """Give one count back; the last one closes its files, and so on upwards."""
     pthread_mutex_lock(&groups.lock)
-    group.references += 1
+    put_locked(groups, group)
     pthread_mutex_unlock(&groups.lock)
 
 
-cdef void group_put(Groups *groups, Group *group) noexcept nogil:
-    """Give one count back; the last one closes its files, and so on upwards."""
+cdef void put_locked(Groups *groups, Group *group) noexcept nogil:
     cdef Group **link
     cdef Group *parent
     cdef int i
-    pthread_mutex_lock(&groups.lock)
     while group != NULL:
         group.references -= 1
         if group.references > 0:
-            break
+            return
         link = &groups.buckets[group.hash & (groups.bucket_count - 1)]
         while link[0] != group:
             link = &link[0].next
@@ -157,7 +193,6 @@ cdef void group_put(Groups *groups, Group *group) noexcept nogil:
         parent = group.parent
         free(group)
         group = parent
-    pthread_mutex_unlock(&groups.lock)
 
 
 cdef int group_version(Groups *groups, const Group *group) noexcept nogil:
@@ -180,7 +215,7 @@ cdef ssize_t group_read(Groups *groups, Group *group, int which, Text *into) noe
         memcpy(path + group.path_length + 1, name, name_length + 1)
     else:
         memcpy(path, name, name_length + 1)
-    return kept_read(groups.keeper, &group.files[which], hierarchy.directory, path, into, READ_ONCE, NULL)
+    return kept_read(groups.keeper, &group.files[which], hierarchy.directory, path, into, READ_ONCE)
 
 
 cdef int group_limit(Groups *groups, Group *group, int which, uint64_t *value, Text *scratch) noexcept nogil:
@@ -199,6 +234,11 @@ cdef int group_number(Groups *groups, Group *group, int which, uint64_t *value, 
         return <int>got
     rest = span(scratch.data, scratch.length)
     return 0 if scan_u64(&rest, value) else -EINVAL
+
+
+cdef unsigned int group_deaths(const Group *group, int which) noexcept nogil:
+    """Changes when the cgroup was removed and made anew under its old name: its counters began again."""
+    return __atomic_load_n(&group.files[which].deaths, __ATOMIC_ACQUIRE)
 
 
 cdef bint group_is_there(Groups *groups, const Group *group) noexcept nogil:

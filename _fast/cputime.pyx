@@ -6,19 +6,24 @@ from libc.stdlib cimport realloc
 from libc.string cimport memset
 
 from procview._fast.accounts cimport (
+    ACCOUNTED,
     COLUMNS,
     IDLE,
     NICE,
+    NO_MEMORY,
+    STALE,
     STEAL,
     SYSTEM,
     USER,
     account,
+    account_begin,
     epoch_of,
     less,
     share,
 )
-from procview._fast.cgroup cimport Group, group_number, group_read, group_version
+from procview._fast.cgroup cimport Group, group_deaths, group_number, group_read, group_version
 from procview._fast.container cimport container_elapsed_ticks
+from procview._fast.cpus cimport count_cpus
 from procview._fast.host cimport cpuset_next, host_btime
 from procview._fast.kept cimport read_path
 from procview._fast.layout cimport (
@@ -38,6 +43,7 @@ from procview._fast.snapshot cimport FAILED, SCOPED
 
 cdef enum:
     STAT_BYTES = 16 << 20
+    MOST_TAKES = 4   # while the CPUs change under us
 
 
 cdef bint reserve_columns(Snapshot *snapshot) noexcept nogil:
@@ -52,20 +58,46 @@ cdef bint reserve_columns(Snapshot *snapshot) noexcept nogil:
     return True
 
 
-cdef int read_cputime(
+cdef int read_cpus_and_time(
     Snapshot *snapshot, Host *host, Groups *groups, Container *container, const Scope *scope
 ) noexcept nogil:
-    """Fill ``columns`` (ticks, by visible CPU) and ``btime``. Returns a Verdict."""
+    """Fill ``cpus``, ``allowed``, ``columns`` (ticks, by visible CPU) and ``btime``. Returns a Verdict."""
+    cdef uint64_t ticket
+    cdef int result = STALE
+    cdef int take
+    for take in range(MOST_TAKES):
+        pthread_mutex_lock(&container.lock)
+        ticket = account_begin(&container.accounting)
+        pthread_mutex_unlock(&container.lock)
+        snapshot.cpus = count_cpus(
+            host, groups, scope, snapshot.settings.cpus_by_quota, &snapshot.allowed, &snapshot.scratch
+        )
+        result = read_cputime(snapshot, host, groups, container, scope, ticket, take == MOST_TAKES - 1)
+        if result != STALE:
+            break
+    return SCOPED if result == ACCOUNTED else FAILED
+
+
+cdef int read_cputime(
+    Snapshot *snapshot,
+    Host *host,
+    Groups *groups,
+    Container *container,
+    const Scope *scope,
+    uint64_t ticket,
+    bint force,
+) noexcept nogil:
+    """What account() says of it."""
     cdef Group *group = scope.of[CPUACCT]
     cdef uint64_t total[COLUMNS]
     cdef uint64_t elapsed = container_elapsed_ticks(host, container)
     cdef uint64_t throttled
     cdef uint64_t epoch
     cdef bint scoped = False
-    cdef bint kept
+    cdef int result
     cdef int64_t shift_seconds = 0
     if not reserve_columns(snapshot):
-        return FAILED
+        return NO_MEMORY
     memset(total, 0, sizeof(total))
     snapshot.ticks_per_second = host.ticks_per_second
     snapshot.softirq_columns = host.softirq_columns
@@ -86,14 +118,22 @@ cdef int read_cputime(
     else:
         snapshot.absent |= 1 << CPUACCT
         if not read_hosts(snapshot, host):
-            return FAILED
-    epoch = epoch_of(snapshot.cpus, &snapshot.allowed, group if scoped else NULL)
+            return NO_MEMORY
+    epoch = epoch_of(snapshot.cpus, &snapshot.allowed, counters_of(group) if scoped else 0)
     pthread_mutex_lock(&container.lock)
-    kept = account(
-        &container.accounting, epoch, snapshot.cpus, snapshot.columns, total if scoped else NULL, elapsed
+    result = account(
+        &container.accounting, ticket, epoch, snapshot.cpus, snapshot.columns, total if scoped else NULL, elapsed, force
     )
     pthread_mutex_unlock(&container.lock)
-    return SCOPED if kept else FAILED
+    return result
+
+
+cdef uint64_t counters_of(const Group *group) noexcept nogil:
+    """Another number where the counters are others: another cgroup, or one of the same name made anew."""
+    cdef uint64_t deaths = (
+        group_deaths(group, CPU_STAT) + group_deaths(group, CPUACCT_ALL) + group_deaths(group, CPUACCT_STAT)
+    )
+    return group.hash + deaths * <uint64_t>0x9E3779B97F4A7C15
 
 
 cdef bint read_v2(Snapshot *snapshot, Groups *groups, Group *group, uint64_t *total) noexcept nogil:
@@ -254,6 +294,7 @@ cdef bint read_hosts(Snapshot *snapshot, Host *host) noexcept nogil:
     cdef int column
     if read_path(host.proc_fd, b"stat", &snapshot.scratch, STAT_BYTES) <= 0:
         return False
+    memset(snapshot.columns, 0, <size_t>snapshot.cpus * COLUMNS * sizeof(uint64_t))
     rest = span(snapshot.scratch.data, snapshot.scratch.length)
     while next_line(&rest, &line) and cpu < snapshot.cpus:
         if not span_starts(line, b"cpu", 3):

@@ -10,10 +10,11 @@ has no nodes here. The root disk is found from mount tables alone.
 from libc.stdint cimport uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport realloc
-from libc.string cimport memchr, memset, strlen
+from libc.string cimport memchr, memcpy, memset, strlen
 
 from procview._fast.container cimport Device
 from procview._fast.kept cimport read_path
+from procview._fast.layout cimport PATH_BYTES
 from procview._fast.posix cimport (
     AT_SYMLINK_NOFOLLOW,
     DIR,
@@ -244,8 +245,8 @@ cdef bint find_mount_above(Span text, Span path, Mount *found) noexcept nogil:
     return found.point.at != NULL
 
 
-cdef bint find_upper(Span options, Span *upper) noexcept nogil:
-    """The value of upperdir= in an overlay's options, its octal escapes undone in place."""
+cdef bint find_upper(Span options, char *path, size_t size, Span *upper) noexcept nogil:
+    """The value of upperdir= in an overlay's options, its octal escapes undone. ``upper`` points into ``path``."""
     cdef const char *comma
     cdef Span option
     while options.at < options.end:
@@ -254,8 +255,12 @@ cdef bint find_upper(Span options, Span *upper) noexcept nogil:
         option.end = comma if comma != NULL else options.end
         options.at = option.end + 1
         if span_starts(option, b"upperdir=", 9):
-            upper.at = option.at + 9
-            upper.end = upper.at + unescape_octal(<char *>upper.at, <size_t>(option.end - upper.at))
+            # Not in place: an escaped newline in it would be one more line of the table, written by the container.
+            option.at += 9
+            if span_length(option) > size:
+                return False
+            memcpy(path, option.at, span_length(option))
+            upper[0] = span(path, unescape_octal(path, span_length(option)))
             return upper.end > upper.at
     return False
 
@@ -266,13 +271,14 @@ cdef bint find_root_disk(
     cdef Mount root
     cdef Mount below
     cdef Span upper
+    cdef char path[PATH_BYTES]
     cdef Text own
     cdef bint found = False
     if not find_mount_at(mountinfo, b"/", &root):
         return False
     if not span_is(root.kind, b"overlay", 7):
         return device_of_mount(host, &root, major_number, minor_number, scratch)
-    if not find_upper(root.options, &upper):
+    if not find_upper(root.options, path, sizeof(path), &upper):
         return False
     # A path of the host: looked up by name in the host's mounts, never by walking, since the container may have
     # written it.

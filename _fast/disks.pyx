@@ -11,8 +11,8 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free, qsort, realloc
 from libc.string cimport memchr, memcpy, memset, strcmp
 
-from procview._fast.cgroup cimport Group, group_read, group_version
-from procview._fast.container cimport Device, Devices
+from procview._fast.cgroup cimport Group, Groups, group_read, group_version
+from procview._fast.container cimport INIT_GONE, Device, Devices, init_state
 from procview._fast.devices cimport find_devices, name_of_device, size_of_device
 from procview._fast.host cimport host_boottime_ns
 from procview._fast.kept cimport read_path
@@ -169,9 +169,11 @@ cdef void name_disks(Snapshot *snapshot, Container *container) noexcept nogil:
 
 
 cdef int read_disks(
-    Snapshot *snapshot, Host *host, Groups *groups, Container *container, const Scope *scope
+    Snapshot *snapshot, Containers *containers, Container *container, const Scope *scope
 ) noexcept nogil:
     """Fill ``disks``: names, sizes and counts. Returns a Verdict."""
+    cdef Host *host = containers.host
+    cdef Groups *groups = containers.groups
     cdef Group *group = scope.of[IO]
     cdef Devices found
     cdef bint scoped = group != NULL and group.parent != NULL
@@ -184,6 +186,9 @@ cdef int read_disks(
         if start_looking(host, container):
             memset(&found, 0, sizeof(found))
             find_devices(host, container.init, &found, &snapshot.more_scratch, &snapshot.scratch)
+            if init_state(containers, container, &snapshot.scratch) == INIT_GONE:
+                found.count = 0   # or they are those of another process, with the same pid
+                found.has_root = False
             store_devices(host, container, &found)
         name_disks(snapshot, container)
     counted = scoped and read_counts(snapshot, host, groups, group)

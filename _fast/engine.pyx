@@ -14,22 +14,14 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from procview._fast.caller cimport PLACED, SEARCH_NEEDED, container_is_known, container_of
 from procview._fast.cgroup cimport Groups, groups_free, groups_init
-from procview._fast.container cimport (
-    Container,
-    Containers,
-    PLACED,
-    SEARCH_NEEDED,
-    container_is_known,
-    container_of,
-    container_put,
-    containers_free,
-    containers_init,
-)
+from procview._fast.container cimport Container, Containers, container_put
+from procview._fast.containers cimport containers_free, containers_init
 from procview._fast.cpuinfo_host cimport CpuinfoCache, cpuinfo_cache_free, cpuinfo_cache_init
 from procview._fast.disks cimport devices_are_fresh
 from procview._fast.host cimport Host, cpuset_next, host_free, host_init
-from procview._fast.kept cimport Keeper, keeper_free, keeper_init, read_path
+from procview._fast.kept cimport Keeper, keeper_close_idle, keeper_free, keeper_init, read_path
 from procview._fast.layout cimport Layout, layout_free, layout_read
 from procview._fast.load cimport load_is_watched, sample_all
 from procview._fast.posix cimport (
@@ -52,6 +44,7 @@ from procview._fast.snapshot cimport (
     Snapshot,
     snapshot_free,
     snapshot_init,
+    snapshot_settle,
     snapshot_take,
 )
 from procview._fast.text cimport Text, text_free, text_init
@@ -104,6 +97,7 @@ cdef class Engine:
         self, *, str proc="/proc", str sys="/sys", str cgroup="/sys/fs/cgroup", boottime_ns=None, max_descriptors=None
     ):
         cdef int64_t frozen = -1 if boottime_ns is None else boottime_ns
+        cdef int most_descriptors
         cdef int proc_fd
         cdef int sys_fd
         cdef int result
@@ -111,7 +105,9 @@ cdef class Engine:
             raise RuntimeError("an engine is initialised once")
         if max_descriptors is None:
             import resource
-            max_descriptors = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4, 1 << 20)
+            soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            max_descriptors = 1 << 20 if soft == resource.RLIM_INFINITY else min(soft * 3 // 4, 1 << 20)
+        most_descriptors = max_descriptors
         root = os.fsencode(cgroup.rstrip("/"))
         proc_fd = os.open(proc, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -119,7 +115,7 @@ cdef class Engine:
         except OSError:
             os.close(proc_fd)
             raise
-        keeper_init(&self._keeper, max_descriptors)
+        keeper_init(&self._keeper, most_descriptors)
         pthread_mutex_init(&self._lock, NULL)
         result = host_init(&self._host, &self._keeper, proc_fd, sys_fd, frozen)
         if result < 0:
@@ -171,16 +167,19 @@ cdef class Engine:
         pthread_mutex_unlock(&self._lock)
 
     def close(self):
+        """Renders under way end as they would have; their descriptors are closed behind them."""
         self._closed = True
+        if self._ready:
+            keeper_close_idle(&self._keeper)
 
     cdef int _check(self) except -1:
-        if self._closed:
+        if self._closed or not self._ready:
             raise ValueError("the engine is closed")
         return 0
 
     # --- files -------------------------------------------------------------------------------------------------
 
-    def open(self, int pid, str path, *, bint search=True):
+    def open(self, pid, str path, *, bint search=True):
         cdef View view
         self._check()
         index = INDEX.get(path)
@@ -192,7 +191,7 @@ cdef class Engine:
         view._engine = self
         view._path = path
         view._spec = -1 if index is None else index
-        self._place(pid, view, search)
+        self._place(_number(pid), view, search)
         if index is None:
             if self._tree.kind(view._cpus(), path) == "dir":
                 raise IsADirectoryError(errnos.EISDIR, os.strerror(errnos.EISDIR), path)
@@ -219,23 +218,24 @@ cdef class Engine:
             pthread_mutex_unlock(&self._lock)
         return 0
 
-    def open_blocks(self, int pid):
+    def open_blocks(self, pid):
+        cdef int number = _number(pid)
         cdef bint known
         self._check()
         with nogil:
-            known = container_is_known(&self._containers, pid)
+            known = container_is_known(&self._containers, number)
         return not known
 
-    def cpus(self, int pid):
+    def cpus(self, pid):
         cdef View view = View.__new__(View)
         self._check()
         view._engine = self
         view._path = f"{CPU_DIRECTORY}/online"
         view._spec = INDEX[view._path]
-        self._place(pid, view, True)
+        self._place(_number(pid), view, True)
         return view._cpus()
 
-    def kind(self, int pid, str path):
+    def kind(self, pid, str path):
         if path in DIRECTORIES:
             return "dir"
         if path in INDEX:
@@ -246,7 +246,7 @@ cdef class Engine:
             return self._tree.kind(self.cpus(pid), path)
         raise FileNotFoundError(errnos.ENOENT, os.strerror(errnos.ENOENT), path)
 
-    def listdir(self, int pid, str path):
+    def listdir(self, pid, str path):
         if path == CPU_DIRECTORY or (path not in DIRECTORIES and path.startswith(_CPU_PREFIX)):
             return self._tree.listdir(self.cpus(pid), path)
         if path not in DIRECTORIES:
@@ -307,6 +307,7 @@ cdef class Engine:
         return snapshot
 
     cdef void _give_back(self, Snapshot *snapshot) noexcept nogil:
+        snapshot_settle(snapshot)
         pthread_mutex_lock(&self._lock)
         self._absent |= snapshot.absent
         if self._idle_count < MOST_IDLE_SNAPSHOTS:
@@ -444,6 +445,14 @@ cdef class View:
             return PyBytes_FromStringAndSize(out.data, got)
         finally:
             text_free(&out)
+
+
+cdef int _number(pid) except? -1:
+    """A pid; 0, which is nobody's, for what no pid can be."""
+    try:
+        return pid
+    except OverflowError:
+        return 0
 
 
 cdef bint _choose(str setting, str word, str yes, str no) except *:

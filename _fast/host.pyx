@@ -8,7 +8,7 @@ two files.
 
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memset
+from libc.string cimport memset, strlen
 
 from procview._fast.kept cimport READ_ONCE, kept_drop, kept_init, kept_read, read_path
 from procview._fast.posix cimport (
@@ -104,11 +104,11 @@ cdef void find_huge_page_sizes(Host *host) noexcept nogil:
         entry = readdir(directory)
         if entry == NULL:
             break
-        name = span(entry.d_name, 255)
+        name = span(entry.d_name, strlen(entry.d_name))
         if not span_starts(name, b"hugepages-", 10):
             continue
         name.at += 10
-        if not scan_u64(&name, &kb) or kb == 0:
+        if not scan_u64(&name, &kb) or kb == 0 or kb > <uint64_t>1 << 40:
             continue
         host.huge_page_kb[host.huge_page_sizes] = kb
         # The hugetlb controller names sizes as mem_fmt() in mm/hugetlb_cgroup.c does.
@@ -157,7 +157,7 @@ cdef int64_t host_boottime_ns(const Host *host) noexcept nogil:
 
 cdef bint host_online(Host *host, CpuSet *into, Text *scratch) noexcept nogil:
     """The CPUs that are online now. False (and an empty set) where sys does not say."""
-    if kept_read(host.keeper, &host.online, host.sys_fd, b"devices/system/cpu/online", scratch, READ_ONCE, NULL) <= 0:
+    if kept_read(host.keeper, &host.online, host.sys_fd, b"devices/system/cpu/online", scratch, READ_ONCE) <= 0:
         cpuset_clear(into)
         return False
     return cpuset_parse(into, scratch.data, scratch.length) and into.used_words > 0
@@ -173,11 +173,11 @@ cdef uint64_t host_btime(Host *host, Text *scratch) noexcept nogil:
     pthread_mutex_lock(&host.lock)
     moved = clock_now - host.btime_clock_ns
     if not host.has_btime or moved > 100000000 or moved < -100000000:
-        host.btime_clock_ns = clock_now
-        host.has_btime = True
         host.btime = 0
         if read_path(host.proc_fd, b"stat", scratch, HOST_FILE_BYTES) > 0:
             if scan_keyed(span(scratch.data, scratch.length), b"btime", &btime):
+                host.btime_clock_ns = clock_now
+                host.has_btime = True
                 host.btime = btime
     btime = host.btime
     pthread_mutex_unlock(&host.lock)

@@ -7,11 +7,13 @@ namespace (an exec'd process), through all of /proc, once for each container.
 
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdio cimport snprintf
+from libc.string cimport strlen
 
 from procview._fast.host cimport namespace_of
 from procview._fast.kept cimport read_record
 from procview._fast.posix cimport (
     DIR,
+    EINVAL,
     O_CLOEXEC,
     O_DIRECTORY,
     O_RDONLY,
@@ -22,6 +24,7 @@ from procview._fast.posix cimport (
     ioctl,
     openat,
     readdir,
+    ssize_t,
 )
 from procview._fast.scan cimport Span, next_line, scan_u64, scan_word, span, span_is, span_starts
 
@@ -33,6 +36,7 @@ cdef extern from "<string.h>" nogil:
 cdef enum:
     NS_GET_TGID_FROM_PIDNS = 0x8004B707   # _IOR(0xb7, 0x7, int), linux/nsfs.h
     MOST_PARENTS = 256
+    PF_EXITING = 4   # linux/sched.h
 
 
 cdef int find_init(Host *host, int pid, uint64_t pidns, Text *scratch, bint may_search) noexcept nogil:
@@ -121,15 +125,15 @@ cdef int search(Host *host, uint64_t pidns, Text *scratch) noexcept nogil:
             continue
         if not namespace_of(host, entry.d_name, b"pid", &inode) or inode != pidns:
             continue
-        name = span(entry.d_name, 20)
+        name = span(entry.d_name, strlen(entry.d_name))
         if scan_u64(&name, &pid) and is_init_of(host, <int>pid, pidns, scratch, &parent):
             found = <int>pid
     closedir(directory)
     return found
 
 
-cdef bint start_ticks_of(Host *host, int pid, uint64_t *ticks, Text *scratch) noexcept nogil:
-    """When the process started, in ticks since the host's boot: field 22 of /proc/<pid>/stat (proc(5)).
+cdef int field_of_stat(Host *host, int pid, int field, uint64_t *value, Text *scratch) noexcept nogil:
+    """A number in /proc/<pid>/stat, counted as in proc(5), from 4 on. 0 or a negative errno.
 
     The name in field 2 holds what its owner likes, brackets and newlines too: fields are counted from the last ``)``.
     """
@@ -137,19 +141,36 @@ cdef bint start_ticks_of(Host *host, int pid, uint64_t *ticks, Text *scratch) no
     cdef const char *bracket
     cdef Span rest
     cdef Span word
+    cdef ssize_t got
     cdef int _field
     snprintf(path, sizeof(path), b"%d/stat", pid)
-    if read_record(host.proc_fd, path, scratch) <= 0:
-        return False
-    bracket = <const char *>memrchr(scratch.data, c")", scratch.length)
+    got = read_record(host.proc_fd, path, scratch)
+    if got < 0:
+        return <int>got
+    bracket = NULL
+    if got > 0:
+        bracket = <const char *>memrchr(scratch.data, c")", scratch.length)
     if bracket == NULL:
-        return False
+        return -EINVAL
     rest.at = bracket + 1
     rest.end = scratch.data + scratch.length
-    for _field in range(3, 22):
+    for _field in range(3, field):
         if not scan_word(&rest, &word):
-            return False
-    return scan_u64(&rest, ticks)
+            return -EINVAL
+    return 0 if scan_u64(&rest, value) else -EINVAL
+
+
+cdef int start_ticks_of(Host *host, int pid, uint64_t *ticks, Text *scratch) noexcept nogil:
+    """When the process started, in ticks since the host's boot. 0 or a negative errno."""
+    return field_of_stat(host, pid, 22, ticks, scratch)
+
+
+cdef bint is_exiting(Host *host, int pid, Text *scratch) noexcept nogil:
+    """Whether the process, or only its first thread, is on its way out or a zombie. v1 then shows "/" for every
+    cgroup of it, while other threads may live on.
+    """
+    cdef uint64_t flags
+    return field_of_stat(host, pid, 9, &flags, scratch) == 0 and flags & PF_EXITING != 0
 
 
 cdef bint boottime_offset_of(Host *host, int pid, int64_t *offset_ns, Text *scratch) noexcept nogil:
@@ -187,7 +208,7 @@ cdef bint boottime_offset_of(Host *host, int pid, int64_t *offset_ns, Text *scra
         if not scan_u64(&line, &seconds):
             return False
         scan_u64(&line, &nanoseconds)
-        if seconds > <uint64_t>1 << 32:
+        if seconds > <uint64_t>1 << 32 or nanoseconds >= 1000000000:
             return False
         offset_ns[0] = <int64_t>(seconds * 1000000000)
         # The kernel keeps nanoseconds positive, below a second, also when seconds are negative.

@@ -3,14 +3,15 @@
 
 Opening and closing a cgroup file costs several times what reading it costs. A `Kept` is one such file; a `Keeper`
 bounds how many are open at once and closes the least recently used. A file that says ENODEV (its cgroup was
-removed) or ESRCH (its process is gone) is closed and, once, opened anew by its path: something of the same name may
-be there now.
+removed) or ESRCH (its process is gone) is dead: nobody begins to read through it, its last reader closes it, and its
+path is opened anew once, since something of the same name may be there now.
 
 A kept descriptor pins a kernfs node or a struct pid, never a mount namespace: keep nothing below /proc/<pid> here
 that would.
 """
 
 from procview._fast.posix cimport (
+    EBADF,
     EINTR,
     EMFILE,
     ENFILE,
@@ -34,12 +35,21 @@ from procview._fast.posix cimport (
 from procview._fast.text cimport text_clear, text_reserve
 
 
+cdef extern from * nogil:
+    unsigned int __atomic_load_n(unsigned int *value, int order) noexcept
+    unsigned int __atomic_add_fetch(unsigned int *value, unsigned int by, int order) noexcept
+    enum:
+        __ATOMIC_ACQUIRE
+        __ATOMIC_ACQ_REL
+
+
 cdef void keeper_init(Keeper *keeper, int most_open) noexcept nogil:
     pthread_mutex_init(&keeper.lock, NULL)
     keeper.newest = NULL
     keeper.oldest = NULL
     keeper.open_count = 0
     keeper.most_open = most_open if most_open > 8 else 8
+    keeper.starved = 0
 
 
 cdef void keeper_free(Keeper *keeper) noexcept nogil:
@@ -49,9 +59,29 @@ cdef void keeper_free(Keeper *keeper) noexcept nogil:
     pthread_mutex_destroy(&keeper.lock)
 
 
+cdef void keeper_close_idle(Keeper *keeper) noexcept nogil:
+    """Close all that nobody is reading now, and keep no more than the least from now on."""
+    pthread_mutex_lock(&keeper.lock)
+    keeper.most_open = 0
+    shut_oldest(keeper, 0)
+    pthread_mutex_unlock(&keeper.lock)
+
+
+cdef unsigned int keeper_starved(Keeper *keeper) noexcept nogil:
+    """Differs from an earlier answer where a file was not read since, though it may be there."""
+    return __atomic_load_n(&keeper.starved, __ATOMIC_ACQUIRE)
+
+
+cdef bint is_starvation(ssize_t error) noexcept nogil:
+    """Errors that say nothing about the file: a limit behind one must not be taken for absent."""
+    return error == -EMFILE or error == -ENFILE or error == -ENOMEM
+
+
 cdef void kept_init(Kept *kept) noexcept nogil:
     kept.fd = -1
     kept.readers = 0
+    kept.dead = False
+    kept.deaths = 0
     kept.newer = NULL
     kept.older = NULL
 
@@ -85,6 +115,7 @@ cdef void shut(Keeper *keeper, Kept *kept) noexcept nogil:
     unlink_kept(keeper, kept)
     close(kept.fd)
     kept.fd = -1
+    kept.dead = False
     keeper.open_count -= 1
 
 
@@ -100,7 +131,13 @@ cdef void shut_oldest(Keeper *keeper, int down_to) noexcept nogil:
 # --- the keeper's lock is not held ---------------------------------------------------------------------------------
 
 
-cdef int open_file(Keeper *keeper, int directory, const char *path) noexcept nogil:
+cdef ssize_t note(Keeper *keeper, ssize_t result) noexcept nogil:
+    if is_starvation(result):
+        __atomic_add_fetch(&keeper.starved, 1, __ATOMIC_ACQ_REL)
+    return result
+
+
+cdef int kept_open(Keeper *keeper, int directory, const char *path) noexcept nogil:
     """A new descriptor or a negative errno. Out of descriptors: a quarter of the kept ones make room, once."""
     # O_NONBLOCK and O_NOFOLLOW mean nothing to kernel files; a recorded tree could hold a fifo or a link.
     cdef int fd = openat(directory, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
@@ -113,7 +150,7 @@ cdef int open_file(Keeper *keeper, int directory, const char *path) noexcept nog
         fd = openat(directory, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
         if fd >= 0:
             return fd
-    return -errno
+    return <int>note(keeper, -errno)
 
 
 cdef ssize_t read_from_start(int fd, Text *into, int how) noexcept nogil:
@@ -130,62 +167,92 @@ cdef ssize_t read_from_start(int fd, Text *into, int how) noexcept nogil:
             if errno == EINTR:
                 continue
             return -errno
+        if how == READ_ONCE and <size_t>got == room:
+            # A second pread would take the rest from another moment, where other threads read through fd, too.
+            if not text_reserve(into, 4 * into.capacity):
+                return -ENOMEM
+            continue
         into.length += <size_t>got
-        if got == 0 or (how == READ_ONCE and <size_t>got < room):
+        if got == 0 or how == READ_ONCE:
             into.data[into.length] = 0
             return <ssize_t>into.length
 
 
+cdef bint begin(Keeper *keeper, Kept *kept) noexcept nogil:
+    """Become a reader of an open descriptor. False, and no reader, where there is none or it is dead. The keeper's
+    lock is held.
+    """
+    if kept.fd < 0 or kept.dead:
+        return False
+    kept.readers += 1
+    if keeper.newest != kept:
+        unlink_kept(keeper, kept)
+        link_newest(keeper, kept)
+    return True
+
+
+cdef ssize_t read_and_end(Keeper *keeper, Kept *kept, Text *into, int how) noexcept nogil:
+    """What follows begin()."""
+    # As long as there is a reader, fd stays what it is.
+    cdef ssize_t got = read_from_start(kept.fd, into, how)
+    pthread_mutex_lock(&keeper.lock)
+    if (got == -ENODEV or got == -ESRCH) and not kept.dead:
+        kept.dead = True
+        __atomic_add_fetch(&kept.deaths, 1, __ATOMIC_ACQ_REL)
+    kept.readers -= 1
+    if kept.readers == 0 and (kept.dead or keeper.open_count > keeper.most_open):
+        shut(keeper, kept)
+    pthread_mutex_unlock(&keeper.lock)
+    return note(keeper, got)
+
+
+cdef ssize_t kept_read_open(Keeper *keeper, Kept *kept, Text *into, int how) noexcept nogil:
+    """Read through the descriptor that is open. -EBADF where there is none now."""
+    cdef bint begun
+    pthread_mutex_lock(&keeper.lock)
+    begun = begin(keeper, kept)
+    pthread_mutex_unlock(&keeper.lock)
+    if not begun:
+        text_clear(into)
+        return -EBADF
+    return read_and_end(keeper, kept, into, how)
+
+
+cdef ssize_t kept_adopt(Keeper *keeper, Kept *kept, int fd, Text *into, int how) noexcept nogil:
+    """Read through ``fd``, which kept_open gave, and keep it for the next time."""
+    cdef ssize_t got
+    pthread_mutex_lock(&keeper.lock)
+    if kept.fd < 0:
+        kept.fd = fd
+        keeper.open_count += 1
+        kept.readers += 1
+        link_newest(keeper, kept)
+        shut_oldest(keeper, keeper.most_open)
+        pthread_mutex_unlock(&keeper.lock)
+        return read_and_end(keeper, kept, into, how)
+    # Another thread was faster, or reads through a dead one still: no room for this one.
+    pthread_mutex_unlock(&keeper.lock)
+    got = read_from_start(fd, into, how)
+    close(fd)
+    return note(keeper, got)
+
+
 cdef ssize_t kept_read(
-    Keeper *keeper, Kept *kept, int directory, const char *path, Text *into, int how, bint *reopened
+    Keeper *keeper, Kept *kept, int directory, const char *path, Text *into, int how
 ) noexcept nogil:
     """Read ``path`` below ``directory`` from its start, through the kept descriptor if there is one.
 
-    Returns the length in bytes or a negative errno. ``reopened`` (may be NULL) is set where the path was looked up
-    anew: what it names may then be another object than before.
+    Returns the length in bytes or a negative errno.
     """
-    cdef ssize_t got = 0
+    cdef ssize_t got = kept_read_open(keeper, kept, into, how)
     cdef int fd
-    cdef int _attempt
-    for _attempt in range(2):
-        pthread_mutex_lock(&keeper.lock)
-        fd = kept.fd
-        if fd >= 0:
-            kept.readers += 1
-            if keeper.newest != kept:
-                unlink_kept(keeper, kept)
-                link_newest(keeper, kept)
-            pthread_mutex_unlock(&keeper.lock)
-        else:
-            pthread_mutex_unlock(&keeper.lock)
-            fd = open_file(keeper, directory, path)
-            if reopened != NULL:
-                reopened[0] = True
-            if fd < 0:
-                text_clear(into)
-                return fd
-            pthread_mutex_lock(&keeper.lock)
-            if kept.fd >= 0:  # another thread was faster
-                close(fd)
-                fd = kept.fd
-            else:
-                kept.fd = fd
-                keeper.open_count += 1
-                link_newest(keeper, kept)
-            kept.readers += 1
-            shut_oldest(keeper, keeper.most_open)
-            pthread_mutex_unlock(&keeper.lock)
-        got = read_from_start(fd, into, how)
-        pthread_mutex_lock(&keeper.lock)
-        kept.readers -= 1
-        if got == -ENODEV or got == -ESRCH:
-            if kept.readers == 0 and kept.fd == fd:
-                shut(keeper, kept)
-            pthread_mutex_unlock(&keeper.lock)
-            continue
-        pthread_mutex_unlock(&keeper.lock)
+    if got != -EBADF and got != -ENODEV and got != -ESRCH:
         return got
-    return got
+    fd = kept_open(keeper, directory, path)
+    if fd < 0:
+        text_clear(into)
+        return fd
+    return kept_adopt(keeper, kept, fd, into, how)
 
 
 cdef void kept_drop(Keeper *keeper, Kept *kept) noexcept nogil:

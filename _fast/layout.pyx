@@ -222,27 +222,31 @@ cdef void paths_parse(const Layout *layout, Span text, CgroupPaths *paths) noexc
     cdef const char *colon
     cdef const Hierarchy *hierarchy
     cdef unsigned int bits
+    cdef bint is_unified
     cdef int i
     memset(paths, 0, sizeof(CgroupPaths))
     while next_line(&text, &line):
         colon = <const char *>memchr(line.at, c":", span_length(line))
         if colon == NULL:
             continue
+        is_unified = colon == line.at + 1 and line.at[0] == c"0"
         names.at = colon + 1
         colon = <const char *>memchr(names.at, c":", <size_t>(line.end - names.at))
         if colon == NULL:
             continue
         names.end = colon
         line.at = colon + 1
-        if line.at == line.end or line.at[0] != c"/" or span_starts(line, b"/..", 3):
-            continue   # "/..": above the daemon's own cgroup namespace, out of its sight
+        if line.at == line.end or line.at[0] != c"/":
+            continue
+        if span_is(line, b"/..", 3) or span_starts(line, b"/../", 4):
+            continue   # above the daemon's own cgroup namespace, out of its sight
         bits = controller_bits(names)
         for i in range(layout.count):
             hierarchy = &layout.hierarchy[i]
             if hierarchy.version == 1:
                 if hierarchy.controllers & bits == 0:
                     continue
-            elif names.at != names.end or (line.at - 3)[0] != c"0":
+            elif names.at != names.end or not is_unified:
                 continue
             if hierarchy.root_length:
                 if not path_is_below(line, span(hierarchy.root, hierarchy.root_length)):
@@ -250,6 +254,18 @@ cdef void paths_parse(const Layout *layout, Span text, CgroupPaths *paths) noexc
                 line.at += hierarchy.root_length
             paths.of[i] = line
             break
+
+
+cdef bint is_root_in_v1(const Layout *layout, const CgroupPaths *paths) noexcept nogil:
+    """Whether every v1 path is "/", as for a thread that exits, and there is one."""
+    cdef bint found = False
+    cdef int i
+    for i in range(layout.count):
+        if layout.hierarchy[i].version == 1 and paths.of[i].at != NULL:
+            if span_length(paths.of[i]) > 1:
+                return False
+            found = True
+    return found
 
 
 cdef bint path_is_below(Span path, Span ancestor) noexcept nogil:

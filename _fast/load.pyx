@@ -4,7 +4,7 @@ own decay.
 
 A container is sampled from the first read of its loadavg until nobody has read it for 15 minutes. One whose CPU
 time and number of tasks have not moved since the last sample is not scanned: nothing in it can have changed state.
-Counted are the threads of its cgroup and all cgroups below, at most MOST_THREADS of them.
+Counted are the threads of its cgroup and all cgroups below, at most MOST_THREADS of them in MOST_GROUPS cgroups.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -12,7 +12,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from procview._fast.cgroup cimport Group, Groups, group_number, group_read, group_version
+from procview._fast.cgroup cimport Group, Groups, group_is_there, group_number, group_read, group_version
 from procview._fast.container cimport Load, container_put, container_ref, scope_take
 from procview._fast.host cimport Host, host_boottime_ns
 from procview._fast.kept cimport read_path, read_record
@@ -60,7 +60,8 @@ cdef enum:
     UNWATCH_SECONDS = 900
     MOST_THREADS = 65536
     MOST_DEPTH = 64
-    THREADS_BYTES = 8 << 20
+    MOST_GROUPS = 16384
+    THREADS_BYTES = 1 << 20
     # kernel/sched/loadavg.c: fixed point with 11 bits; decay over 1, 5 and 15 minutes for a sample every 5 s
     FIXED_1 = 2048
     EXP_1 = 1884
@@ -72,6 +73,7 @@ cdef struct Counts:
     uint64_t blocked
     uint64_t threads
     uint64_t highest_pid
+    uint64_t groups
 
 
 cdef Group *group_to_walk(const Scope *scope) noexcept nogil:
@@ -155,6 +157,7 @@ cdef void count_directory(
     cdef DIR *entries
     cdef dirent *entry
     cdef int below
+    counts.groups += 1
     if read_path(directory, b"cgroup.threads" if v2 else b"tasks", list, THREADS_BYTES) > 0:
         rest = span(list.data, list.length)
         while counts.threads < MOST_THREADS and next_line(&rest, &line):
@@ -164,7 +167,7 @@ cdef void count_directory(
     if entries == NULL:
         close(directory)
         return
-    while depth < MOST_DEPTH and counts.threads < MOST_THREADS:
+    while depth < MOST_DEPTH and counts.threads < MOST_THREADS and counts.groups < MOST_GROUPS:
         entry = readdir(entries)
         if entry == NULL:
             break
@@ -240,9 +243,13 @@ cdef void store(Load *load, const Counts *counts, bint new_counts, bint decay) n
         load.average[2] = decayed(load.average[2], EXP_15, active)
 
 
-cdef bint load_is_watched(const Container *container) noexcept nogil:
+cdef bint load_is_watched(Container *container) noexcept nogil:
     """Whether a read finds numbers; if not, it scans, which may take a while."""
-    return container.load.watched and container.load.scanned
+    cdef bint watched
+    pthread_mutex_lock(&container.lock)
+    watched = container.load.watched and container.load.scanned
+    pthread_mutex_unlock(&container.lock)
+    return watched
 
 
 cdef int read_load(Snapshot *snapshot, Containers *containers, Container *container) noexcept nogil:
@@ -291,18 +298,19 @@ cdef void sample(Containers *containers, Container *container, Text *list, Text 
     cdef Load seen
     cdef Counts counts
     cdef bint moved
+    cdef bint gone = group == NULL
     pthread_mutex_lock(&container.lock)
     seen = container.load
     pthread_mutex_unlock(&container.lock)
     moved = group != NULL and has_moved(containers.groups, scope, &seen, scratch)
     if moved and not scan(host, containers.groups, container, group, &counts, list, scratch):
-        # The cgroup is gone, and the container with it.
-        group = NULL
+        # The cgroup is gone, and the container with it; or there is no descriptor left: the last counts stand.
+        gone = not group_is_there(containers.groups, group)
+        moved = False
     scope_put(containers.groups, scope)
     pthread_mutex_lock(&container.lock)
-    if group == NULL:
+    if gone:
         container.load.watched = False
-        moved = False
     container.load.last_cpu_usage = seen.last_cpu_usage
     container.load.last_tasks = seen.last_tasks
     store(&container.load, &counts, moved, True)
@@ -328,6 +336,7 @@ cdef int sample_all(Containers *containers) noexcept nogil:
     for i in range(containers.bucket_count):
         container = containers.buckets[i]
         while container != NULL:
+            pthread_mutex_lock(&container.lock)
             if container.load.watched:
                 if now - container.load.last_read_ns > <int64_t>UNWATCH_SECONDS * 1000000000:
                     container.load.watched = False
@@ -335,6 +344,7 @@ cdef int sample_all(Containers *containers) noexcept nogil:
                     container_ref(container)
                     watched[count] = container
                     count += 1
+            pthread_mutex_unlock(&container.lock)
             container = container.next
     pthread_mutex_unlock(&containers.lock)
     text_init(&list)

@@ -154,7 +154,7 @@ cdef int read_memory(Snapshot *snapshot, Host *host, Groups *groups, const Scope
     if group != NULL and group.parent == NULL:
         return HOST_FILE
     if kept_read(
-        host.keeper, &host.meminfo, host.proc_fd, b"meminfo", &snapshot.host_meminfo, READ_ONCE, NULL
+        host.keeper, &host.meminfo, host.proc_fd, b"meminfo", &snapshot.host_meminfo, READ_ONCE
     ) <= 0 or not find_totals(snapshot, &host_total, &host_swap):
         return FAILED
     if snapshot.settings.swap and group != NULL and host_swap > 0:
@@ -290,7 +290,7 @@ cdef uint64_t read_overcommit(Host *host, Text *scratch) noexcept nogil:
     cdef uint64_t percent = 50
     cdef Span rest
     if kept_read(
-        host.keeper, &host.overcommit_ratio, host.proc_fd, b"sys/vm/overcommit_ratio", scratch, READ_ONCE, NULL
+        host.keeper, &host.overcommit_ratio, host.proc_fd, b"sys/vm/overcommit_ratio", scratch, READ_ONCE
     ) > 0:
         rest = span(scratch.data, scratch.length)
         scan_u64(&rest, &percent)
@@ -302,7 +302,7 @@ cdef bint host_huge_pages(Snapshot *snapshot, Host *host, int size, uint64_t *pa
     cdef Span rest
     huge_page_path(path, host.huge_page_kb[size])
     if kept_read(
-        host.keeper, &host.nr_hugepages[size], host.sys_fd, path, &snapshot.scratch, READ_ONCE, NULL
+        host.keeper, &host.nr_hugepages[size], host.sys_fd, path, &snapshot.scratch, READ_ONCE
     ) <= 0:
         return False
     rest = span(snapshot.scratch.data, snapshot.scratch.length)

@@ -6,7 +6,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memset
 
-from procview._fast.cgroup cimport Group, group_get, group_put
+from procview._fast.cgroup cimport Group, group_get, group_is_there, group_put
 from procview._fast.host cimport namespace_of
 from procview._fast.kept cimport read_path
 from procview._fast.layout cimport (
@@ -53,6 +53,8 @@ cdef Scope *scope_new(Groups *groups, const CgroupPaths *paths) noexcept nogil:
         hierarchy = layout.of[i]
         if hierarchy >= 0 and paths.of[hierarchy].at != NULL:
             scope.of[i] = group_get(groups, hierarchy, paths.of[hierarchy])
+            if scope.of[i] == NULL:
+                scope.unopened |= 1 << i
     if layout.unified >= 0 and paths.of[layout.unified].at != NULL:
         scope.unified = group_get(groups, layout.unified, paths.of[layout.unified])
     return scope
@@ -68,6 +70,18 @@ cdef void scope_put(Groups *groups, Scope *scope) noexcept nogil:
     if scope.unified != NULL:
         group_put(groups, scope.unified)
     free(scope)
+
+
+cdef bint scope_has_vanished(Groups *groups, const Scope *scope) noexcept nogil:
+    """Whether it had cgroups and none of them exists any more."""
+    cdef bint had = False
+    cdef int i
+    for i in range(CONTROLLERS):
+        if scope.of[i] != NULL:
+            had = True
+            if group_is_there(groups, scope.of[i]):
+                return False
+    return had and (scope.unified == NULL or not group_is_there(groups, scope.unified))
 
 
 cdef void without_init_scope(CgroupPaths *paths, int count) noexcept nogil:
@@ -141,7 +155,9 @@ cdef bint roots_of_cgroup_namespace(
                 if not path_is_below(root, span(hierarchy.root, hierarchy.root_length)):
                     continue
                 root.at += hierarchy.root_length
-            if path_is_below(own.of[i], root):
+            # A mount of the whole hierarchy is the host's own, inherited, and says nothing of init's namespace: so all
+            # of them look while LXC still sets a container up, and for good after a bare unshare(CLONE_NEWCGROUP).
+            if span_length(root) > 1 and path_is_below(own.of[i], root):
                 roots.of[i] = root
                 found = True
     return found

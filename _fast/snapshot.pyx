@@ -11,14 +11,19 @@ from procview._fast.cgroup cimport Group, Groups, group_is_there, group_read
 from procview._fast.container cimport scope_take
 from procview._fast.cpuinfo_host cimport cpuinfo_put, cpuinfo_take
 from procview._fast.cpus cimport count_cpus
-from procview._fast.cputime cimport read_cputime, read_tasks
+from procview._fast.cputime cimport read_cpus_and_time, read_tasks
 from procview._fast.disks cimport read_disks
 from procview._fast.host cimport host_boottime_ns
+from procview._fast.kept cimport keeper_starved
 from procview._fast.layout cimport CONTROLLERS, PRESSURE_CPU
 from procview._fast.load cimport read_load
 from procview._fast.memory cimport read_memory
 from procview._fast.scope cimport Scope, scope_put
 from procview._fast.text cimport text_free
+
+
+cdef enum:
+    MOST_IDLE_BYTES = 256 << 10   # of one buffer
 
 
 cdef void snapshot_init(Snapshot *snapshot) noexcept nogil:
@@ -49,24 +54,39 @@ cdef int snapshot_take(
 
     A snapshot may be used again and again: its buffers stay.
     """
+    cdef unsigned int starved = keeper_starved(containers.host.keeper)
     cdef Scope *scope = scope_take(container)
     cdef int verdict
     snapshot.needs = needs
     snapshot.which = which
     snapshot.settings = settings[0]
     snapshot.absent = 0
-    if snapshot.cpuinfo != NULL:
-        cpuinfo_put(snapshot.cpuinfo)
-        snapshot.cpuinfo = NULL
     verdict = fill(snapshot, containers, cpuinfo_cache, container, scope)
     if verdict == SCOPED and snapshot.absent != 0 and has_vanished(containers.groups, scope, snapshot.absent):
+        verdict = FAILED
+    # What could not be read for want of descriptors looks absent: a limit behind it must not be left out.
+    if verdict != HOST_FILE and keeper_starved(containers.host.keeper) != starved:
         verdict = FAILED
     scope_put(containers.groups, scope)
     return verdict
 
 
+cdef void snapshot_settle(Snapshot *snapshot) noexcept nogil:
+    """Until it is used again: hold on to nothing that is shared, nor to a buffer that one odd container made large."""
+    if snapshot.cpuinfo != NULL:
+        cpuinfo_put(snapshot.cpuinfo)
+        snapshot.cpuinfo = NULL
+    if snapshot.scratch.capacity > MOST_IDLE_BYTES:
+        text_free(&snapshot.scratch)
+    if snapshot.more_scratch.capacity > MOST_IDLE_BYTES:
+        text_free(&snapshot.more_scratch)
+
+
 cdef bint has_vanished(Groups *groups, const Scope *scope, unsigned int absent) noexcept nogil:
+    """Whether one of them is not absent: its cgroup was removed, or cannot be opened."""
     cdef int i
+    if absent & scope.unopened:
+        return True
     for i in range(CONTROLLERS):
         if absent & (1 << i) and scope.of[i] != NULL and not group_is_there(groups, scope.of[i]):
             return True
@@ -84,7 +104,11 @@ cdef int fill(
         if snapshot.settings.uptime_of_host or container.pidns == host.pidns:
             return HOST_FILE
         take_uptime(snapshot, host, container)
-    if needs & NEED_CPUS:
+    if needs & NEED_CPUTIME:
+        verdict = read_cpus_and_time(snapshot, host, groups, container, scope)
+        if verdict != SCOPED:
+            return verdict
+    elif needs & NEED_CPUS:
         snapshot.cpus = count_cpus(
             host, groups, scope, snapshot.settings.cpus_by_quota, &snapshot.allowed, &snapshot.scratch
         )
@@ -96,18 +120,14 @@ cdef int fill(
         verdict = read_memory(snapshot, host, groups, scope, not needs & NEED_MEMORY)
         if verdict != SCOPED:
             return verdict
-    if needs & NEED_CPUTIME:
-        verdict = read_cputime(snapshot, host, groups, container, scope)
-        if verdict != SCOPED:
-            return verdict
     if needs & NEED_TASKS:
         read_tasks(snapshot, host, groups, container, scope)
     if needs & NEED_DISKS:
-        return read_disks(snapshot, host, groups, container, scope)
+        return read_disks(snapshot, containers, container, scope)
     if needs & NEED_LOAD:
         return read_load(snapshot, containers, container) if snapshot.settings.loadavg else HOST_FILE
     if needs & NEED_PRESSURE:
-        return read_pressure(snapshot, groups, scope)
+        return read_pressure(snapshot, groups, scope, container.pidns == host.pidns)
     return verdict
 
 
@@ -121,13 +141,13 @@ cdef void take_uptime(Snapshot *snapshot, const Host *host, const Container *con
     snapshot.uptime_hundredths = <uint64_t>(now - since) // 10000000 if now > since else 0
 
 
-cdef int read_pressure(Snapshot *snapshot, Groups *groups, const Scope *scope) noexcept nogil:
+cdef int read_pressure(Snapshot *snapshot, Groups *groups, const Scope *scope, bint is_hosts) noexcept nogil:
     cdef Group *group = scope.unified
     if group == NULL:
         return NO_SUCH_FILE
     if group.parent == NULL:
-        # On a pure v2 host this is the host itself; beside v1 controllers it says nothing of the container.
-        return HOST_FILE if groups.layout.count == 1 else NO_SUCH_FILE
+        # On a pure v2 host this is the host itself; beside v1 controllers it says nothing of a container.
+        return HOST_FILE if groups.layout.count == 1 or is_hosts else NO_SUCH_FILE
     if group_read(groups, group, PRESSURE_CPU + snapshot.which, &snapshot.pressure) <= 0:
-        return NO_SUCH_FILE
+        return NO_SUCH_FILE if group_is_there(groups, group) else FAILED
     return SCOPED

@@ -19,6 +19,8 @@ cdef struct Accounting:
     bint started
     int cpus
     uint64_t epoch
+    uint64_t tickets          # renders begun
+    uint64_t newest           # the latest-begun render that was accounted
     int capacity              # CPUs that the arrays below have room for
     uint64_t *shown           # cpus x COLUMNS, ticks
     int64_t *start            # cpus x COLUMNS, ticks: shown = start + raw
@@ -26,9 +28,22 @@ cdef struct Accounting:
     uint64_t elapsed          # ticks since init's start, at the last render
 
 
-cdef uint64_t epoch_of(int cpus, const CpuSet *allowed, const void *group) noexcept nogil
-cdef bint account(
-    Accounting *accounts, uint64_t epoch, int cpus, uint64_t *columns, const uint64_t *total, uint64_t elapsed
+cdef enum:  # results of account()
+    ACCOUNTED
+    STALE            # the CPUs changed meanwhile: begin anew
+    NO_MEMORY
+
+cdef uint64_t epoch_of(int cpus, const CpuSet *allowed, uint64_t group) noexcept nogil
+cdef uint64_t account_begin(Accounting *accounts) noexcept nogil
+cdef int account(
+    Accounting *accounts,
+    uint64_t ticket,
+    uint64_t epoch,
+    int cpus,
+    uint64_t *columns,
+    const uint64_t *total,
+    uint64_t elapsed,
+    bint force,
 ) noexcept nogil
 
 

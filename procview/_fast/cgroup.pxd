@@ -31,10 +31,10 @@ cdef struct Groups:
 cdef int groups_init(Groups *groups, const Layout *layout, Keeper *keeper) noexcept nogil
 cdef void groups_free(Groups *groups) noexcept nogil
 cdef Group *group_get(Groups *groups, int hierarchy, Span path) noexcept nogil
-cdef void group_ref(Groups *groups, Group *group) noexcept nogil
 cdef void group_put(Groups *groups, Group *group) noexcept nogil
 cdef int group_version(Groups *groups, const Group *group) noexcept nogil
 cdef ssize_t group_read(Groups *groups, Group *group, int which, Text *into) noexcept nogil
 cdef int group_limit(Groups *groups, Group *group, int which, uint64_t *value, Text *scratch) noexcept nogil
 cdef int group_number(Groups *groups, Group *group, int which, uint64_t *value, Text *scratch) noexcept nogil
+cdef unsigned int group_deaths(const Group *group, int which) noexcept nogil
 cdef bint group_is_there(Groups *groups, const Group *group) noexcept nogil

@@ -1,4 +1,4 @@
-"""From a caller's pid to its container. See ``_fast/container.pyx``."""
+"""One container. See ``_fast/container.pyx``; the table: ``_fast/containers.pyx``."""
 
 from libc.stdint cimport int64_t, uint64_t
 
@@ -47,24 +47,22 @@ cdef struct Container:
     bint init_time_namespace
     int64_t boottime_offset_ns  # of init's time namespace
     Kept init_cgroup
-    Text init_paths           # /proc/<init>/cgroup as it was when scope was found; empty for a scope of its own
     Text key                  # /proc/<caller>/cgroup of a scope of its own; empty for the container of a pid namespace
-    bint looked_at_mounts
-    int64_t next_mount_look_ns
     pthread_mutex_t lock      # of what follows
     Scope *scope
+    Text init_paths           # /proc/<init>/cgroup as it was when scope was found; empty for a scope of its own
+    bint looked_at_mounts
+    int64_t next_mount_look_ns
     Accounting accounting
     Load load
     bint devices_in_work
     Devices devices
 
-cdef enum:  # placements
-    PLACED = 0
-    UNKNOWN_CALLER       # pid 0, or gone
-    UNREADABLE_CALLER    # its namespace or cgroup could not be read
-    UNKNOWN_INIT         # nobody in sight is pid 1 of its pid namespace
-    SEARCH_NEEDED        # only a search of /proc could tell, and the caller did not want one
-    OUT_OF_MEMORY
+cdef enum:  # states of an init
+    INIT_ALIVE
+    INIT_HIDDEN          # alive, in a cgroup whose path is too long to be shown
+    INIT_GONE
+    INIT_UNKNOWN         # out of descriptors or memory
 
 cdef struct Containers:
     Host *host
@@ -77,13 +75,10 @@ cdef struct Containers:
     uint64_t clock
 
 
-cdef int containers_init(Containers *containers, Host *host, Groups *groups) noexcept nogil
-cdef void containers_free(Containers *containers) noexcept nogil
-cdef int container_of(
-    Containers *containers, int pid, bint may_search, Container **found, Text *scratch, Text *other
-) noexcept nogil
-cdef bint container_is_known(Containers *containers, int pid) noexcept nogil
+cdef Container *container_new(Containers *containers, uint64_t pidns, int init, Text *scratch) noexcept nogil
 cdef void container_ref(Container *container) noexcept nogil
 cdef void container_put(Containers *containers, Container *container) noexcept nogil
+cdef bint container_is_held_once(Container *container) noexcept nogil
 cdef Scope *scope_take(Container *container) noexcept nogil
+cdef int init_state(Containers *containers, Container *container, Text *scratch) noexcept nogil
 cdef uint64_t container_elapsed_ticks(const Host *host, const Container *container) noexcept nogil

@@ -7,7 +7,7 @@ from procview._fast.scope cimport Scope
 from procview._fast.snapshot cimport Snapshot
 
 
-cdef int read_cputime(
+cdef int read_cpus_and_time(
     Snapshot *snapshot, Host *host, Groups *groups, Container *container, const Scope *scope
 ) noexcept nogil
 cdef void read_tasks(

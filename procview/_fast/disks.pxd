@@ -2,8 +2,7 @@
 
 from libc.stdint cimport int64_t
 
-from procview._fast.cgroup cimport Groups
-from procview._fast.container cimport Container
+from procview._fast.container cimport Container, Containers
 from procview._fast.host cimport Host
 from procview._fast.scope cimport Scope
 from procview._fast.snapshot cimport Snapshot
@@ -11,5 +10,5 @@ from procview._fast.snapshot cimport Snapshot
 
 cdef bint devices_are_fresh(const Host *host, Container *container) noexcept nogil
 cdef int read_disks(
-    Snapshot *snapshot, Host *host, Groups *groups, Container *container, const Scope *scope
+    Snapshot *snapshot, Containers *containers, Container *container, const Scope *scope
 ) noexcept nogil

@@ -7,5 +7,6 @@ from procview._fast.text cimport Text
 
 
 cdef int find_init(Host *host, int pid, uint64_t pidns, Text *scratch, bint may_search) noexcept nogil
-cdef bint start_ticks_of(Host *host, int pid, uint64_t *ticks, Text *scratch) noexcept nogil
+cdef int start_ticks_of(Host *host, int pid, uint64_t *ticks, Text *scratch) noexcept nogil
+cdef bint is_exiting(Host *host, int pid, Text *scratch) noexcept nogil
 cdef bint boottime_offset_of(Host *host, int pid, int64_t *offset_ns, Text *scratch) noexcept nogil

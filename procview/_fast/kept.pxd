@@ -7,6 +7,8 @@ from procview._fast.text cimport Text
 cdef struct Kept:
     int fd         # -1: not open now
     int readers    # threads reading through fd right now; never closed under them
+    bint dead      # it said ENODEV or ESRCH: nobody begins to read through it, and its last reader closes it
+    unsigned int deaths
     Kept *newer
     Kept *older
 
@@ -17,6 +19,7 @@ cdef struct Keeper:
     Kept *oldest
     int open_count
     int most_open
+    unsigned int starved   # how often a file could not be opened or read for want of descriptors or memory
 
 
 cdef enum:
@@ -26,10 +29,16 @@ cdef enum:
 
 cdef void keeper_init(Keeper *keeper, int most_open) noexcept nogil
 cdef void keeper_free(Keeper *keeper) noexcept nogil
+cdef void keeper_close_idle(Keeper *keeper) noexcept nogil
+cdef unsigned int keeper_starved(Keeper *keeper) noexcept nogil
+cdef bint is_starvation(ssize_t error) noexcept nogil
 cdef void kept_init(Kept *kept) noexcept nogil
 cdef ssize_t kept_read(
-    Keeper *keeper, Kept *kept, int directory, const char *path, Text *into, int how, bint *reopened
+    Keeper *keeper, Kept *kept, int directory, const char *path, Text *into, int how
 ) noexcept nogil
+cdef int kept_open(Keeper *keeper, int directory, const char *path) noexcept nogil
+cdef ssize_t kept_read_open(Keeper *keeper, Kept *kept, Text *into, int how) noexcept nogil
+cdef ssize_t kept_adopt(Keeper *keeper, Kept *kept, int fd, Text *into, int how) noexcept nogil
 cdef void kept_drop(Keeper *keeper, Kept *kept) noexcept nogil
 cdef ssize_t read_path(int directory, const char *path, Text *into, size_t most) noexcept nogil
 cdef ssize_t read_record(int directory, const char *path, Text *into) noexcept nogil

@@ -67,4 +67,5 @@ cdef int layout_read(Layout *layout, Host *host, const char *cgroup_root) noexce
 cdef void layout_free(Layout *layout) noexcept nogil
 cdef unsigned int controller_bits(Span names) noexcept nogil
 cdef void paths_parse(const Layout *layout, Span text, CgroupPaths *paths) noexcept nogil
+cdef bint is_root_in_v1(const Layout *layout, const CgroupPaths *paths) noexcept nogil
 cdef bint path_is_below(Span path, Span ancestor) noexcept nogil

@@ -6,6 +6,6 @@ from procview._fast.container cimport Container, Containers
 from procview._fast.snapshot cimport Snapshot
 
 
-cdef bint load_is_watched(const Container *container) noexcept nogil
+cdef bint load_is_watched(Container *container) noexcept nogil
 cdef int read_load(Snapshot *snapshot, Containers *containers, Container *container) noexcept nogil
 cdef int sample_all(Containers *containers) noexcept nogil

@@ -135,6 +135,7 @@ cdef struct Snapshot:
 
 cdef void snapshot_init(Snapshot *snapshot) noexcept nogil
 cdef void snapshot_free(Snapshot *snapshot) noexcept nogil
+cdef void snapshot_settle(Snapshot *snapshot) noexcept nogil
 cdef int snapshot_take(
     Snapshot *snapshot,
     int needs,

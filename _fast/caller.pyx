@@ -1,0 +1,269 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""From a caller's pid to its container: whose numbers it is shown.
+
+Let *init* be pid 1 of the caller's pid namespace, C the caller's cgroup, I init's. The container's cgroup R is the
+root of init's cgroup namespace where that is I or above it, else I without a trailing /init.scope; C itself where C
+is not R nor below R, or where the caller lives in the host's pid namespace. On v1 all this for each controller on
+its own.
+
+Everything about cgroups is read anew for each caller. Cached: where init's cgroup namespace has its root (until init's
+cgroup changes; while no mount says so, looked for again at most once a second).
+"""
+
+from libc.stdint cimport uint64_t
+from libc.stdio cimport snprintf
+from libc.string cimport memcmp
+
+from procview._fast.container cimport (
+    INIT_ALIVE,
+    INIT_GONE,
+    INIT_HIDDEN,
+    INIT_UNKNOWN,
+    Container,
+    container_new,
+    container_put,
+    init_state,
+    scope_take,
+)
+from procview._fast.containers cimport container_add, container_find, container_remove
+from procview._fast.host cimport Host, namespace_of
+from procview._fast.init cimport find_init, is_exiting
+from procview._fast.kept cimport read_record
+from procview._fast.layout cimport CgroupPaths, is_root_in_v1, paths_parse
+from procview._fast.posix cimport (
+    CLOCK_MONOTONIC,
+    clock_ns,
+    pthread_mutex_lock,
+    pthread_mutex_unlock,
+)
+from procview._fast.scan cimport Span, span, span_length
+from procview._fast.scope cimport (
+    Scope,
+    roots_of_cgroup_namespace,
+    scope_new,
+    scope_put,
+    settle_in_scope,
+    without_init_scope,
+)
+from procview._fast.text cimport put, text_clear, text_free, text_init
+
+
+cdef enum:
+    MOUNT_LOOK_NS = 1000000000
+
+
+cdef bint place_init(Containers *containers, Container *container, Text *paths_text, Text *mountinfo) noexcept nogil:
+    """Find R from init's cgroup, which is in ``paths_text``, and make it the container's scope. False when memory
+    ran out.
+    """
+    cdef CgroupPaths paths
+    cdef CgroupPaths roots
+    cdef Scope *scope
+    cdef Scope *old
+    cdef bint looked
+    cdef bint stored
+    cdef int i
+    paths_parse(containers.groups.layout, span(paths_text.data, paths_text.length), &paths)
+    looked = roots_of_cgroup_namespace(containers.host, containers.groups, container.init, &paths, &roots, mountinfo)
+    without_init_scope(&paths, containers.groups.layout.count)
+    if looked:
+        for i in range(containers.groups.layout.count):
+            if roots.of[i].at != NULL:
+                paths.of[i] = roots.of[i]
+    scope = scope_new(containers.groups, &paths)
+    if scope == NULL:
+        return False
+    pthread_mutex_lock(&container.lock)
+    old = container.scope
+    container.scope = scope
+    container.looked_at_mounts = looked
+    container.next_mount_look_ns = clock_ns(CLOCK_MONOTONIC) + MOUNT_LOOK_NS
+    text_clear(&container.init_paths)
+    put(&container.init_paths, paths_text.data, paths_text.length)
+    stored = not container.init_paths.broken
+    pthread_mutex_unlock(&container.lock)
+    if old != NULL:
+        scope_put(containers.groups, old)
+    return stored
+
+
+cdef bint is_placed_by(Container *container, const Text *paths) noexcept nogil:
+    """Whether these are the cgroups of init that the scope was found by. The container's lock is held."""
+    return container.init_paths.length == paths.length and (
+        paths.length == 0 or memcmp(container.init_paths.data, paths.data, paths.length) == 0
+    )
+
+
+cdef bint is_to_be_placed(Container *container, const Text *paths) noexcept nogil:
+    """Whether init has moved; and a container that was read before it mounted its cgroups is looked at again, at most
+    once a second.
+    """
+    cdef bint wanted
+    pthread_mutex_lock(&container.lock)
+    wanted = not is_placed_by(container, paths) or (
+        not container.looked_at_mounts and clock_ns(CLOCK_MONOTONIC) >= container.next_mount_look_ns
+    )
+    pthread_mutex_unlock(&container.lock)
+    return wanted
+
+
+cdef Container *own_scope(
+    Containers *containers, uint64_t pidns, int init, Span text, const CgroupPaths *paths, Text *scratch
+) noexcept nogil:
+    """The entry of a caller that is a container by its own cgroup: C, per controller. Counted; NULL when memory ran
+    out.
+    """
+    cdef Container *container = container_find(containers, pidns, text.at, span_length(text))
+    cdef int state
+    if container != NULL:
+        state = init_state(containers, container, scratch) if container.init == init else INIT_GONE
+        if state == INIT_ALIVE or state == INIT_HIDDEN:
+            return container
+        if state == INIT_GONE:
+            container_remove(containers, container)
+        container_put(containers, container)
+        if state == INIT_UNKNOWN:
+            return NULL
+    container = container_new(containers, pidns, init, scratch)
+    if container == NULL:
+        return NULL
+    put(&container.key, text.at, span_length(text))
+    container.scope = scope_new(containers.groups, paths)
+    if container.scope == NULL or container.key.broken:
+        container_put(containers, container)
+        return NULL
+    return container_add(containers, container)
+
+
+cdef int new_container(
+    Containers *containers, int pid, uint64_t pidns, bint may_search, Container **found, Text *scratch, Text *other
+) noexcept nogil:
+    """An entry for the pid namespace of ``pid``, in the table and counted. Returns a Placement."""
+    cdef Host *host = containers.host
+    cdef char path[32]
+    cdef Container *container
+    cdef int init = find_init(host, pid, pidns, scratch, may_search)
+    if init <= 0:
+        return UNKNOWN_INIT if init == 0 else SEARCH_NEEDED
+    container = container_new(containers, pidns, init, scratch)
+    if container == NULL:
+        return UNKNOWN_INIT
+    if init_state(containers, container, scratch) != INIT_ALIVE:
+        container_put(containers, container)
+        return UNKNOWN_INIT
+    if is_exiting(host, init, other):
+        # Its cgroups say nothing any more: the caller's count.
+        snprintf(path, sizeof(path), b"%d/cgroup", pid)
+        if read_record(host.proc_fd, path, scratch) <= 0:
+            container_put(containers, container)
+            return UNREADABLE_CALLER
+    if not place_init(containers, container, scratch, other):
+        container_put(containers, container)
+        return OUT_OF_MEMORY
+    found[0] = container_add(containers, container)
+    return PLACED
+
+
+cdef int container_of(
+    Containers *containers, int pid, bint may_search, Container **found, Text *scratch, Text *other
+) noexcept nogil:
+    """Find the container of the thread ``pid`` (a number of the daemon's pid namespace). Returns a Placement.
+
+    With PLACED, ``found`` is counted: give it back with container_put. May search /proc, where the kernel does not
+    translate pids and the container was not seen before.
+    """
+    cdef Host *host = containers.host
+    cdef char path[32]
+    cdef uint64_t pidns
+    cdef Container *container
+    cdef CgroupPaths paths
+    cdef Span text
+    cdef Scope *scope
+    cdef int state
+    cdef bint same
+    found[0] = NULL
+    if pid <= 0:
+        return UNKNOWN_CALLER
+    snprintf(path, sizeof(path), b"%d", pid)
+    if not namespace_of(host, path, b"pid", &pidns):
+        return UNKNOWN_CALLER
+    if pidns == host.pidns:
+        return place_on_host(containers, pid, found, scratch, other)
+    container = container_find(containers, pidns, NULL, 0)
+    if container != NULL:
+        state = init_state(containers, container, scratch)
+        if state == INIT_GONE:
+            container_remove(containers, container)
+        if state == INIT_GONE or state == INIT_UNKNOWN:
+            container_put(containers, container)
+            container = NULL
+        if state == INIT_UNKNOWN:
+            return OUT_OF_MEMORY
+    if container == NULL:
+        state = new_container(containers, pid, pidns, may_search, &container, scratch, other)
+        if state != PLACED:
+            return state
+    elif (
+        state == INIT_ALIVE and is_to_be_placed(container, scratch)
+        and not is_exiting(host, container.init, other) and not place_init(containers, container, scratch, other)
+    ):
+        container_put(containers, container)
+        return OUT_OF_MEMORY
+    snprintf(path, sizeof(path), b"%d/cgroup", pid)
+    if read_record(host.proc_fd, path, scratch) <= 0:
+        # A cgroup path too long to be shown is the container's own doing: it stays what its init is.
+        found[0] = container
+        return PLACED
+    pthread_mutex_lock(&container.lock)
+    same = is_placed_by(container, scratch)
+    pthread_mutex_unlock(&container.lock)
+    if same:
+        found[0] = container
+        return PLACED
+    text = span(scratch.data, scratch.length)
+    paths_parse(containers.groups.layout, text, &paths)
+    scope = scope_take(container)
+    if settle_in_scope(containers.groups, scope, &paths) or (
+        is_root_in_v1(containers.groups.layout, &paths) and is_exiting(host, pid, other)
+    ):
+        scope_put(containers.groups, scope)
+        found[0] = container
+        return PLACED
+    found[0] = own_scope(containers, pidns, container.init, text, &paths, other)
+    scope_put(containers.groups, scope)
+    container_put(containers, container)
+    return PLACED if found[0] != NULL else OUT_OF_MEMORY
+
+
+cdef int place_on_host(Containers *containers, int pid, Container **found, Text *scratch, Text *other) noexcept nogil:
+    cdef char path[32]
+    cdef CgroupPaths paths
+    cdef Span text
+    snprintf(path, sizeof(path), b"%d/cgroup", pid)
+    if read_record(containers.host.proc_fd, path, scratch) < 0:
+        return UNREADABLE_CALLER
+    text = span(scratch.data, scratch.length)
+    paths_parse(containers.groups.layout, text, &paths)
+    found[0] = own_scope(containers, containers.host.pidns, 1, text, &paths, other)
+    return PLACED if found[0] != NULL else OUT_OF_MEMORY
+
+
+cdef bint container_is_known(Containers *containers, int pid) noexcept nogil:
+    """Whether container_of() would find this caller without searching /proc."""
+    cdef Host *host = containers.host
+    cdef char path[32]
+    cdef uint64_t pidns
+    cdef Container *container
+    cdef Text scratch
+    cdef bint known
+    snprintf(path, sizeof(path), b"%d", pid)
+    if pid <= 0 or not namespace_of(host, path, b"pid", &pidns) or pidns == host.pidns:
+        return True
+    container = container_find(containers, pidns, NULL, 0)
+    if container != NULL:
+        container_put(containers, container)
+        return True
+    text_init(&scratch)
+    known = find_init(host, pid, pidns, &scratch, False) != -1
+    text_free(&scratch)
+    return known

@@ -1,0 +1,1 @@
+"""The hot path on this machine's own kernel, without a mount."""
