@@ -6,11 +6,11 @@ root of init's cgroup namespace where that is I or above it, else I without a tr
 is not R nor below R, or where the caller lives in the host's pid namespace. On v1 all this for each controller on
 its own.
 
-Everything about cgroups is read anew for each caller. Cached: where init's cgroup namespace has its root (until init's
-cgroup changes; while no mount says so, looked for again at most once a second).
+Everything about cgroups is read anew for each caller. Cached: where init's cgroup namespace has its root, once init is
+10 s old and until its cgroup changes (while no mount says so, looked for again at most once a second).
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcmp
 
@@ -20,6 +20,7 @@ from procview._fast.container cimport (
     INIT_HIDDEN,
     INIT_UNKNOWN,
     Container,
+    container_elapsed_ticks,
     container_new,
     container_put,
     init_state,
@@ -49,7 +50,20 @@ from procview._fast.text cimport put, text_clear, text_free, text_init
 
 
 cdef enum:
-    MOUNT_LOOK_NS = 1000000000
+    MOUNT_LOOK_SECONDS = 1
+    YOUNG_SECONDS = 10
+
+
+cdef int64_t next_mount_look(const Host *host, const Container *container, bint found) noexcept nogil:
+    """When (CLOCK_MONOTONIC) init's mounts are to be looked at again, at the next caller after that.
+
+    A container that is being set up has mounts of its host or of the container around it, which say nothing of its
+    own namespace: while it is young, each time. Later, once they have told, never; else once in a while.
+    """
+    cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
+    if container_elapsed_ticks(host, container) < YOUNG_SECONDS * host.ticks_per_second:
+        return now
+    return INT64_MAX if found else now + <int64_t>MOUNT_LOOK_SECONDS * 1000000000
 
 
 cdef bint place_init(Containers *containers, Container *container, Text *paths_text, Text *mountinfo) noexcept nogil:
@@ -76,8 +90,7 @@ cdef bint place_init(Containers *containers, Container *container, Text *paths_t
     pthread_mutex_lock(&container.lock)
     old = container.scope
     container.scope = scope
-    container.looked_at_mounts = looked
-    container.next_mount_look_ns = clock_ns(CLOCK_MONOTONIC) + MOUNT_LOOK_NS
+    container.next_mount_look_ns = next_mount_look(containers.host, container, looked)
     text_clear(&container.init_paths)
     put(&container.init_paths, paths_text.data, paths_text.length)
     stored = not container.init_paths.broken
@@ -95,14 +108,10 @@ cdef bint is_placed_by(Container *container, const Text *paths) noexcept nogil:
 
 
 cdef bint is_to_be_placed(Container *container, const Text *paths) noexcept nogil:
-    """Whether init has moved; and a container that was read before it mounted its cgroups is looked at again, at most
-    once a second.
-    """
+    """Whether init has moved, or its mounts are to be looked at again."""
     cdef bint wanted
     pthread_mutex_lock(&container.lock)
-    wanted = not is_placed_by(container, paths) or (
-        not container.looked_at_mounts and clock_ns(CLOCK_MONOTONIC) >= container.next_mount_look_ns
-    )
+    wanted = not is_placed_by(container, paths) or clock_ns(CLOCK_MONOTONIC) >= container.next_mount_look_ns
     pthread_mutex_unlock(&container.lock)
     return wanted
 

@@ -117,9 +117,11 @@ cdef ssize_t reopen_init(Containers *containers, Container *container, Text *scr
     # and until that is known no other thread may read through it.
     result = start_ticks_of(host, container.init, &ticks, scratch)
     snprintf(path, sizeof(path), b"%d", container.init)
-    if result == 0 and (
-        ticks != container.init_start_ticks or not namespace_of(host, path, b"pid", &inode)
-        or inode != container.pidns
+    if result == 0 and ticks != container.init_start_ticks:
+        result = -ESRCH
+    # Of the host's own init the start is enough, and its namespaces are not for everyone to read, root or not.
+    if result == 0 and container.pidns != host.pidns and (
+        not namespace_of(host, path, b"pid", &inode) or inode != container.pidns
     ):
         result = -ESRCH
     if result < 0:

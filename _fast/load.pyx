@@ -78,22 +78,13 @@ cdef struct Counts:
 
 cdef Group *group_to_walk(const Scope *scope) noexcept nogil:
     """A hierarchy in which the container has a cgroup of its own. NULL: none, it is the host."""
+    cdef int[5] controllers = [CPU, CPUACCT, PIDS, MEMORY, IO]
     cdef Group *group
-    group = scope.of[CPU]
-    if group != NULL and group.parent != NULL:
-        return group
-    group = scope.of[CPUACCT]
-    if group != NULL and group.parent != NULL:
-        return group
-    group = scope.of[PIDS]
-    if group != NULL and group.parent != NULL:
-        return group
-    group = scope.of[MEMORY]
-    if group != NULL and group.parent != NULL:
-        return group
-    group = scope.of[IO]
-    if group != NULL and group.parent != NULL:
-        return group
+    cdef int i
+    for i in range(5):
+        group = scope.of[controllers[i]]
+        if group != NULL and group.parent != NULL:
+            return group
     return NULL
 
 

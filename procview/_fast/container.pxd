@@ -51,7 +51,6 @@ cdef struct Container:
     pthread_mutex_t lock      # of what follows
     Scope *scope
     Text init_paths           # /proc/<init>/cgroup as it was when scope was found; empty for a scope of its own
-    bint looked_at_mounts
     int64_t next_mount_look_ns
     Accounting accounting
     Load load

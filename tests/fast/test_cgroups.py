@@ -266,3 +266,17 @@ def test_a_changed_quota_is_in_the_very_next_render(engine: Engine) -> None:
         for cpus in (1.0, 2.0, 0.5, 1.5) * 25:
             inside.apply(Limits(cpus=cpus))
             assert view.render().count(b"cpu") == 1 + (1 if cpus <= 1 else 2)
+
+
+def test_seventy_readers_on_the_host_keep_their_entries() -> None:
+    """Each is a container by its own cgroup. The table is swept at 64; their init is the host's, which lives on."""
+    with contextlib.ExitStack() as stack:
+        pids = [
+            stack.enter_context(process(stack.enter_context(cgroup(new_name(), 64)), "sleep", "1000")).pid
+            for _ in range(70)
+        ]
+        engine = Engine()
+        views = [engine.open(pid, "proc/meminfo").render() for pid in pids]
+        assert {int(view.split()[1]) for view in views} == {64 << 10}
+        assert engine.counters()["containers"] == len(pids)
+        engine.close()

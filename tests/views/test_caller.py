@@ -17,6 +17,7 @@ pytest.importorskip("procview._fast.engine", reason="the engine is not built")
 from procview._fast.engine import Engine
 
 HOST = Host(has_cpu_folders=False)
+HOST_AGE_TICKS = HOST.boottime_ns // 10_000_000
 POD, OWN, BELOW = (
     Level(name, memory_max_bytes=size << 20) for name, size in (("pod", 1000), ("c", 500), ("init.scope", 200))
 )
@@ -44,6 +45,38 @@ def test_root_of_the_cgroup_namespace(scratch: Path, layout: Layout) -> None:
     container = Container(levels=(POD, OWN), cgroupns=4_026_532_777, init_below="a/b", pid_below="x")
     with fresh(scratch) as folder:
         engine = Engine(**build(folder, layout, HOST, container).roots)
+        assert total_mib(engine, container.pid) == 500
+        engine.close()
+
+
+def hosts_mounts(folder: Path, init: int) -> None:
+    """Give init the mount table of the host: cgroup mounts of whole hierarchies."""
+    (folder / f"proc/{init}/mountinfo").write_text((folder / "proc/self/mountinfo").read_text())
+
+
+@layouts
+def test_inherited_mounts_of_whole_hierarchies_say_nothing(scratch: Path, layout: Layout) -> None:
+    """A cgroup namespace without a cgroup mount of its own, after unshare(CLONE_NEWCGROUP): init's cgroup counts."""
+    container = Container(levels=(POD, OWN), cgroupns=4_026_532_777)
+    with fresh(scratch) as folder:
+        tree = build(folder, layout, HOST, container)
+        hosts_mounts(folder, container.init_pid)
+        engine = Engine(**tree.roots)
+        assert total_mib(engine, container.pid) == 500
+        engine.close()
+
+
+@layouts
+def test_a_container_that_is_being_set_up_is_looked_at_again(scratch: Path, layout: Layout) -> None:
+    """While it is young its mounts may still be those of the container around it, as LXC's are for a moment."""
+    container = Container(levels=(POD, OWN), cgroupns=4_026_532_777, init_below="a", start_ticks=HOST_AGE_TICKS - 100)
+    with fresh(scratch) as folder:
+        tree = build(folder, layout, HOST, container)
+        own = (folder / f"proc/{container.init_pid}/mountinfo").read_text()
+        tree.write(f"proc/{container.init_pid}/mountinfo", own.replace("/pod/c ", "/pod "))
+        engine = Engine(**tree.roots)
+        assert total_mib(engine, container.pid) == 1000
+        tree.write(f"proc/{container.init_pid}/mountinfo", own)
         assert total_mib(engine, container.pid) == 500
         engine.close()
 
