@@ -127,7 +127,7 @@ cdef int fill(
     if needs & NEED_LOAD:
         return read_load(snapshot, containers, container) if snapshot.settings.loadavg else HOST_FILE
     if needs & NEED_PRESSURE:
-        return read_pressure(snapshot, groups, scope, container.pidns == host.pidns)
+        return read_pressure(snapshot, groups, scope)
     return verdict
 
 
@@ -141,13 +141,13 @@ cdef void take_uptime(Snapshot *snapshot, const Host *host, const Container *con
     snapshot.uptime_hundredths = <uint64_t>(now - since) // 10000000 if now > since else 0
 
 
-cdef int read_pressure(Snapshot *snapshot, Groups *groups, const Scope *scope, bint is_hosts) noexcept nogil:
+cdef int read_pressure(Snapshot *snapshot, Groups *groups, const Scope *scope) noexcept nogil:
     cdef Group *group = scope.unified
     if group == NULL:
         return NO_SUCH_FILE
     if group.parent == NULL:
-        # On a pure v2 host this is the host itself; beside v1 controllers it says nothing of a container.
-        return HOST_FILE if groups.layout.count == 1 or is_hosts else NO_SUCH_FILE
+        # On a pure v2 host this is the host itself; beside v1 controllers it says nothing of the container.
+        return HOST_FILE if groups.layout.count == 1 else NO_SUCH_FILE
     if group_read(groups, group, PRESSURE_CPU + snapshot.which, &snapshot.pressure) <= 0:
         return NO_SUCH_FILE if group_is_there(groups, group) else FAILED
     return SCOPED
