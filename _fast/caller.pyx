@@ -52,17 +52,18 @@ from procview._fast.text cimport put, text_clear, text_free, text_init
 cdef enum:
     MOUNT_LOOK_SECONDS = 1
     YOUNG_SECONDS = 10
+    YOUNG_LOOK_MILLISECONDS = 50
 
 
 cdef int64_t next_mount_look(const Host *host, const Container *container, bint found) noexcept nogil:
     """When (CLOCK_MONOTONIC) init's mounts are to be looked at again, at the next caller after that.
 
     A container that is being set up has mounts of its host or of the container around it, which say nothing of its
-    own namespace: while it is young, each time. Later, once they have told, never; else once in a while.
+    own namespace: while it is young, soon again. Later, once they have told, never; else once in a while.
     """
     cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
     if container_elapsed_ticks(host, container) < YOUNG_SECONDS * host.ticks_per_second:
-        return now
+        return now + <int64_t>YOUNG_LOOK_MILLISECONDS * 1000000
     return INT64_MAX if found else now + <int64_t>MOUNT_LOOK_SECONDS * 1000000000
 
 

@@ -309,6 +309,9 @@ cdef bint host_huge_pages(Snapshot *snapshot, Host *host, int size, uint64_t *pa
     return scan_u64(&rest, pages)
 
 
+cdef extern from "<string.h>" nogil:
+    void *memmem(const void *text, size_t text_size, const void *part, size_t part_size) noexcept
+
 cdef extern from "<stdio.h>" nogil:
     int snprintf(char *into, size_t size, const char *form, ...) noexcept
 
@@ -317,25 +320,25 @@ cdef void huge_page_path(char *path, uint64_t kb) noexcept nogil:
     snprintf(path, 64, b"kernel/mm/hugepages/hugepages-%lukB/nr_hugepages", <unsigned long>kb)
 
 
-cdef uint64_t host_line(const Snapshot *snapshot, const char *name) noexcept nogil:
-    """The number on a line of the host's meminfo; 0 where it has no such line."""
-    cdef Span rest = span(snapshot.host_meminfo.data, snapshot.host_meminfo.length)
-    cdef Span line
-    cdef size_t length = strlen(name)
+cdef uint64_t host_line(const Snapshot *snapshot, const char *start) noexcept nogil:
+    """The number on a line of the host's meminfo; 0 where it has no such line. ``start``: newline, name and colon."""
+    cdef const char *data = snapshot.host_meminfo.data
+    cdef size_t length = strlen(start)
+    cdef Span rest
     cdef uint64_t value = 0
-    while next_line(&rest, &line):
-        if span_starts(line, name, length):
-            line.at += length
-            scan_u64(&line, &value)
-            return value
-    return 0
+    rest.at = <const char *>memmem(data, snapshot.host_meminfo.length, start, length)
+    if rest.at != NULL:
+        rest.at += length
+        rest.end = data + snapshot.host_meminfo.length
+        scan_u64(&rest, &value)
+    return value
 
 
 cdef void read_huge_pages(Snapshot *snapshot, Host *host, Groups *groups, Group *group) noexcept nogil:
     """The pages of each size that the container may use: the smallest limit from here up, at most what the host has."""
     cdef HugePages *huge = &snapshot.memory.huge
-    cdef uint64_t default_kb = host_line(snapshot, b"Hugepagesize:")
-    cdef uint64_t host_free = host_line(snapshot, b"HugePages_Free:")
+    cdef uint64_t default_kb
+    cdef uint64_t host_free
     cdef uint64_t pages
     cdef uint64_t page
     cdef uint64_t limit
@@ -343,6 +346,10 @@ cdef void read_huge_pages(Snapshot *snapshot, Host *host, Groups *groups, Group 
     cdef uint64_t reserved
     cdef Group *level
     cdef int i
+    if host_line(snapshot, b"\nHugetlb:") == 0:
+        return   # as on most hosts: there are none to limit, and the host's lines say so
+    default_kb = host_line(snapshot, b"\nHugepagesize:")
+    host_free = host_line(snapshot, b"\nHugePages_Free:")
     for i in range(host.huge_page_sizes):
         page = host.huge_page_kb[i] << 10
         if not host_huge_pages(snapshot, host, i, &pages):
