@@ -41,7 +41,8 @@ class Engine:
         The caller's identity is settled here and stays with the result. A caller that cannot be placed (pid 0,
         gone, unreadable) gets the host's file: ``fallback`` of the result says why. Raises FileNotFoundError where
         this caller has no such file, IsADirectoryError for a directory. May scan /proc once for a container never
-        seen before, if the kernel cannot translate pids (before Linux 6.11): see :meth:`open_blocks`.
+        seen before, if the kernel cannot translate pids (before Linux 6.11); without ``search`` that is a
+        BlockingIOError instead.
         """
 
     def open_blocks(self, pid: int) -> bool:
@@ -88,7 +89,7 @@ class View:
 
     @property
     def fallback(self) -> str | None:
-        """Why the host's file is served (``"unknown-caller"``, ``"unreadable-cgroup"``, ...), or None."""
+        """Why the host's file is served (``"unknown-caller"``, ``"unreadable-caller"``, ``"unscopable"`` ...), or None."""
 
     @property
     def blocking(self) -> bool:
