@@ -33,7 +33,10 @@ from procview._fast.kept cimport read_record
 from procview._fast.layout cimport CgroupPaths, is_root_in_v1, paths_parse
 from procview._fast.posix cimport (
     CLOCK_MONOTONIC,
+    EACCES,
+    EPERM,
     clock_ns,
+    errno,
     pthread_mutex_lock,
     pthread_mutex_unlock,
 )
@@ -196,7 +199,7 @@ cdef int container_of(
         return UNKNOWN_CALLER
     snprintf(path, sizeof(path), b"%d", pid)
     if not namespace_of(host, path, b"pid", &pidns):
-        return UNKNOWN_CALLER
+        return UNREADABLE_CALLER if errno == EACCES or errno == EPERM else UNKNOWN_CALLER
     if pidns == host.pidns:
         return place_on_host(containers, pid, found, scratch, other)
     container = container_find(containers, pidns, NULL, 0)

@@ -89,7 +89,7 @@ class View:
 
     @property
     def fallback(self) -> str | None:
-        """Why the host's file is served (``"unknown-caller"``, ``"unreadable-caller"``, ``"unscopable"`` ...), or None."""
+        """Why the host's file is served (``"unknown-caller"``, ``"unscopable"`` ...), or None."""
 
     @property
     def blocking(self) -> bool:

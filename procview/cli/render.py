@@ -69,6 +69,8 @@ def _text(engine: "Engine", pid: int, view: str) -> bytes:
     opened = engine.open(pid, path)
     if opened.fallback == "unknown-caller":
         raise click.ClickException(f"process {pid} cannot be placed: it may have ended")
+    if opened.fallback == "unreadable-caller":
+        raise click.ClickException(f"process {pid} cannot be placed: its namespaces may not be read")
     if opened.fallback is not None:
         click.echo(f"procview: this is the host's file: {opened.fallback}", err=True)
     return opened.render()

@@ -52,7 +52,7 @@ class Namespace:
             )
         )
         self.process = subprocess.Popen(
-            ["unshare", "-m", "-p", "-f", "--mount-proc", "--propagation", "unchanged",
+            ["unshare", "-m", "-p", "-f", "--mount-proc", "--propagation", "slave",
              "sh", "-c", f"{binds} echo ready && exec sleep 1000"], stdout=subprocess.PIPE
         )  # fmt: skip
         assert self.process.stdout is not None
