@@ -16,6 +16,7 @@ from procview._fast.posix cimport (
     ENAMETOOLONG,
     ENOENT,
     ENOMEM,
+    count_now,
     fstatat,
     pthread_mutex_destroy,
     pthread_mutex_init,
@@ -41,11 +42,6 @@ cdef void groups_free(Groups *groups) noexcept nogil:
     free(groups.buckets)
     pthread_mutex_destroy(&groups.lock)
 
-
-cdef extern from * nogil:
-    unsigned int __atomic_load_n(const unsigned int *value, int order) noexcept
-    enum:
-        __ATOMIC_ACQUIRE
 
 cdef enum:
     # Enough for every name in layout.names, and a slash
@@ -236,9 +232,9 @@ cdef int group_number(Groups *groups, Group *group, int which, uint64_t *value, 
     return 0 if scan_u64(&rest, value) else -EINVAL
 
 
-cdef unsigned int group_deaths(const Group *group, int which) noexcept nogil:
+cdef int group_deaths(const Group *group, int which) noexcept nogil:
     """Changes when the cgroup was removed and made anew under its old name: its counters began again."""
-    return __atomic_load_n(&group.files[which].deaths, __ATOMIC_ACQUIRE)
+    return count_now(&group.files[which].deaths)
 
 
 cdef bint group_is_there(Groups *groups, const Group *group) noexcept nogil:

@@ -26,6 +26,9 @@ from procview._fast.posix cimport (
     ENAMETOOLONG,
     ESRCH,
     close,
+    count_down,
+    count_now,
+    count_up,
     pthread_mutex_destroy,
     pthread_mutex_init,
     pthread_mutex_lock,
@@ -34,15 +37,6 @@ from procview._fast.posix cimport (
 )
 from procview._fast.scope cimport scope_put
 from procview._fast.text cimport text_free, text_init
-
-
-cdef extern from * nogil:
-    int __atomic_add_fetch(int *value, int by, int order) noexcept
-    int __atomic_sub_fetch(int *value, int by, int order) noexcept
-    int __atomic_load_n(int *value, int order) noexcept
-    enum:
-        __ATOMIC_ACQUIRE
-        __ATOMIC_ACQ_REL
 
 
 cdef Container *container_new(Containers *containers, uint64_t pidns, int init, Text *scratch) noexcept nogil:
@@ -67,11 +61,11 @@ cdef Container *container_new(Containers *containers, uint64_t pidns, int init, 
 
 
 cdef void container_ref(Container *container) noexcept nogil:
-    __atomic_add_fetch(&container.references, 1, __ATOMIC_ACQ_REL)
+    count_up(&container.references)
 
 
 cdef void container_put(Containers *containers, Container *container) noexcept nogil:
-    if __atomic_sub_fetch(&container.references, 1, __ATOMIC_ACQ_REL) > 0:
+    if count_down(&container.references) > 0:
         return
     kept_drop(containers.host.keeper, &container.init_cgroup)
     if container.scope != NULL:
@@ -86,7 +80,7 @@ cdef void container_put(Containers *containers, Container *container) noexcept n
 
 
 cdef bint container_is_held_once(Container *container) noexcept nogil:
-    return __atomic_load_n(&container.references, __ATOMIC_ACQUIRE) == 1
+    return count_now(&container.references) == 1
 
 
 cdef Scope *scope_take(Container *container) noexcept nogil:
@@ -94,7 +88,7 @@ cdef Scope *scope_take(Container *container) noexcept nogil:
     cdef Scope *scope
     pthread_mutex_lock(&container.lock)
     scope = container.scope
-    __atomic_add_fetch(&scope.references, 1, __ATOMIC_ACQ_REL)
+    count_up(&scope.references)
     pthread_mutex_unlock(&container.lock)
     return scope
 

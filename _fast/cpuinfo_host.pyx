@@ -13,6 +13,8 @@ from libc.string cimport memchr, memcmp, memset
 from procview._fast.host cimport CpuSet, host_boottime_ns, host_online
 from procview._fast.kept cimport read_path
 from procview._fast.posix cimport (
+    count_down,
+    count_up,
     pthread_mutex_destroy,
     pthread_mutex_init,
     pthread_mutex_lock,
@@ -25,13 +27,6 @@ from procview._fast.text cimport text_free, text_init
 cdef enum:
     FRESH_SECONDS = 5
     CPUINFO_BYTES = 64 << 20
-
-
-cdef extern from * nogil:
-    int __atomic_add_fetch(int *value, int by, int order) noexcept
-    int __atomic_sub_fetch(int *value, int by, int order) noexcept
-    enum:
-        __ATOMIC_ACQ_REL
 
 
 cdef void cpuinfo_cache_init(CpuinfoCache *cache) noexcept nogil:
@@ -64,13 +59,13 @@ cdef CpuinfoText *cpuinfo_take(CpuinfoCache *cache, Host *host, Text *scratch) n
                 cpuinfo_put(cache.newest)
             cache.newest = cpuinfo
     if cpuinfo != NULL:
-        __atomic_add_fetch(&cpuinfo.references, 1, __ATOMIC_ACQ_REL)
+        count_up(&cpuinfo.references)
     pthread_mutex_unlock(&cache.lock)
     return cpuinfo
 
 
 cdef void cpuinfo_put(CpuinfoText *cpuinfo) noexcept nogil:
-    if __atomic_sub_fetch(&cpuinfo.references, 1, __ATOMIC_ACQ_REL) > 0:
+    if count_down(&cpuinfo.references) > 0:
         return
     text_free(&cpuinfo.text)
     free(cpuinfo.stanzas)

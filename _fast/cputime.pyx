@@ -131,7 +131,7 @@ cdef int read_cputime(
 cdef uint64_t counters_of(const Group *group) noexcept nogil:
     """Another number where the counters are others: another cgroup, or one of the same name made anew."""
     cdef uint64_t deaths = (
-        group_deaths(group, CPU_STAT) + group_deaths(group, CPUACCT_ALL) + group_deaths(group, CPUACCT_STAT)
+        <uint64_t>group_deaths(group, CPU_STAT) + group_deaths(group, CPUACCT_ALL) + group_deaths(group, CPUACCT_STAT)
     )
     return group.hash + deaths * <uint64_t>0x9E3779B97F4A7C15
 

@@ -22,15 +22,12 @@ from procview._fast.posix cimport (
     dirent,
     fdopendir,
     ioctl,
+    memrchr,
     openat,
     readdir,
     ssize_t,
 )
 from procview._fast.scan cimport Span, next_line, scan_u64, scan_word, span, span_is, span_starts
-
-
-cdef extern from "<string.h>" nogil:
-    const void *memrchr(const void *memory, int character, size_t size) noexcept
 
 
 cdef enum:

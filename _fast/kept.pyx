@@ -23,6 +23,8 @@ from procview._fast.posix cimport (
     O_NONBLOCK,
     O_RDONLY,
     close,
+    count_now,
+    count_up,
     errno,
     openat,
     pread,
@@ -33,14 +35,6 @@ from procview._fast.posix cimport (
     read,
 )
 from procview._fast.text cimport text_clear, text_reserve
-
-
-cdef extern from * nogil:
-    unsigned int __atomic_load_n(unsigned int *value, int order) noexcept
-    unsigned int __atomic_add_fetch(unsigned int *value, unsigned int by, int order) noexcept
-    enum:
-        __ATOMIC_ACQUIRE
-        __ATOMIC_ACQ_REL
 
 
 cdef void keeper_init(Keeper *keeper, int most_open) noexcept nogil:
@@ -67,9 +61,9 @@ cdef void keeper_close_idle(Keeper *keeper) noexcept nogil:
     pthread_mutex_unlock(&keeper.lock)
 
 
-cdef unsigned int keeper_starved(Keeper *keeper) noexcept nogil:
+cdef int keeper_starved(Keeper *keeper) noexcept nogil:
     """Differs from an earlier answer where a file was not read since, though it may be there."""
-    return __atomic_load_n(&keeper.starved, __ATOMIC_ACQUIRE)
+    return count_now(&keeper.starved)
 
 
 cdef bint is_starvation(ssize_t error) noexcept nogil:
@@ -133,7 +127,7 @@ cdef void shut_oldest(Keeper *keeper, int down_to) noexcept nogil:
 
 cdef ssize_t note(Keeper *keeper, ssize_t result) noexcept nogil:
     if is_starvation(result):
-        __atomic_add_fetch(&keeper.starved, 1, __ATOMIC_ACQ_REL)
+        count_up(&keeper.starved)
     return result
 
 
@@ -198,7 +192,7 @@ cdef ssize_t read_and_end(Keeper *keeper, Kept *kept, Text *into, int how) noexc
     pthread_mutex_lock(&keeper.lock)
     if (got == -ENODEV or got == -ESRCH) and not kept.dead:
         kept.dead = True
-        __atomic_add_fetch(&kept.deaths, 1, __ATOMIC_ACQ_REL)
+        count_up(&kept.deaths)
     kept.readers -= 1
     if kept.readers == 0 and (kept.dead or keeper.open_count > keeper.most_open):
         shut(keeper, kept)

@@ -6,6 +6,7 @@ unless a name says kb.
 """
 
 from libc.stdint cimport uint64_t
+from libc.stdio cimport snprintf
 from libc.string cimport memcmp, memset, strlen
 
 from procview._fast.cgroup cimport Group, group_limit, group_number, group_read, group_version
@@ -22,6 +23,7 @@ from procview._fast.layout cimport (
     SWAP_LIMIT,
     SWAP_USAGE,
 )
+from procview._fast.posix cimport memmem
 from procview._fast.scan cimport (
     Span,
     UNLIMITED,
@@ -307,13 +309,6 @@ cdef bint host_huge_pages(Snapshot *snapshot, Host *host, int size, uint64_t *pa
         return False
     rest = span(snapshot.scratch.data, snapshot.scratch.length)
     return scan_u64(&rest, pages)
-
-
-cdef extern from "<string.h>" nogil:
-    void *memmem(const void *text, size_t text_size, const void *part, size_t part_size) noexcept
-
-cdef extern from "<stdio.h>" nogil:
-    int snprintf(char *into, size_t size, const char *form, ...) noexcept
 
 
 cdef void huge_page_path(char *path, uint64_t kb) noexcept nogil:

@@ -17,6 +17,7 @@ from procview._fast.layout cimport (
     controller_bits,
     path_is_below,
 )
+from procview._fast.posix cimport count_down
 from procview._fast.scan cimport (
     Span,
     next_line,
@@ -32,13 +33,6 @@ from procview._fast.scan cimport (
 cdef enum:
     # Of init's mountinfo. Where a container has more mounts than fit, the rule without them decides.
     MOUNTINFO_BYTES = 1 << 20
-
-
-cdef extern from * nogil:
-    int __atomic_add_fetch(int *value, int by, int order) noexcept
-    int __atomic_sub_fetch(int *value, int by, int order) noexcept
-    enum:
-        __ATOMIC_ACQ_REL
 
 
 cdef Scope *scope_new(Groups *groups, const CgroupPaths *paths) noexcept nogil:
@@ -62,7 +56,7 @@ cdef Scope *scope_new(Groups *groups, const CgroupPaths *paths) noexcept nogil:
 
 cdef void scope_put(Groups *groups, Scope *scope) noexcept nogil:
     cdef int i
-    if __atomic_sub_fetch(&scope.references, 1, __ATOMIC_ACQ_REL) > 0:
+    if count_down(&scope.references) > 0:
         return
     for i in range(CONTROLLERS):
         if scope.of[i] != NULL:

@@ -54,7 +54,7 @@ cdef int snapshot_take(
 
     A snapshot may be used again and again: its buffers stay.
     """
-    cdef unsigned int starved = keeper_starved(containers.host.keeper)
+    cdef int starved = keeper_starved(containers.host.keeper)
     cdef Scope *scope = scope_take(container)
     cdef int verdict
     snapshot.needs = needs

@@ -36,5 +36,5 @@ cdef int group_version(Groups *groups, const Group *group) noexcept nogil
 cdef ssize_t group_read(Groups *groups, Group *group, int which, Text *into) noexcept nogil
 cdef int group_limit(Groups *groups, Group *group, int which, uint64_t *value, Text *scratch) noexcept nogil
 cdef int group_number(Groups *groups, Group *group, int which, uint64_t *value, Text *scratch) noexcept nogil
-cdef unsigned int group_deaths(const Group *group, int which) noexcept nogil
+cdef int group_deaths(const Group *group, int which) noexcept nogil
 cdef bint group_is_there(Groups *groups, const Group *group) noexcept nogil

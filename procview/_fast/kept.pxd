@@ -8,7 +8,7 @@ cdef struct Kept:
     int fd         # -1: not open now
     int readers    # threads reading through fd right now; never closed under them
     bint dead      # it said ENODEV or ESRCH: nobody begins to read through it, and its last reader closes it
-    unsigned int deaths
+    int deaths
     Kept *newer
     Kept *older
 
@@ -19,7 +19,7 @@ cdef struct Keeper:
     Kept *oldest
     int open_count
     int most_open
-    unsigned int starved   # how often a file could not be opened or read for want of descriptors or memory
+    int starved   # how often a file could not be opened or read for want of descriptors or memory
 
 
 cdef enum:
@@ -30,7 +30,7 @@ cdef enum:
 cdef void keeper_init(Keeper *keeper, int most_open) noexcept nogil
 cdef void keeper_free(Keeper *keeper) noexcept nogil
 cdef void keeper_close_idle(Keeper *keeper) noexcept nogil
-cdef unsigned int keeper_starved(Keeper *keeper) noexcept nogil
+cdef int keeper_starved(Keeper *keeper) noexcept nogil
 cdef bint is_starvation(ssize_t error) noexcept nogil
 cdef void kept_init(Kept *kept) noexcept nogil
 cdef ssize_t kept_read(

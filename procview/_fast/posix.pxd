@@ -4,6 +4,10 @@ GIL.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+cdef extern from "<string.h>" nogil:
+    const void *memrchr(const void *memory, int character, size_t size) noexcept
+    void *memmem(const void *text, size_t text_size, const void *part, size_t part_size) noexcept
+
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
         pass
@@ -111,3 +115,27 @@ cdef inline int64_t clock_ns(int clock) noexcept nogil:
     cdef timespec now
     clock_gettime(clock, &now)
     return <int64_t>now.tv_sec * 1000000000 + now.tv_nsec
+
+
+cdef extern from * nogil:
+    # Builtins of GCC and Clang.
+    int __atomic_add_fetch(int *value, int by, int order) noexcept
+    int __atomic_sub_fetch(int *value, int by, int order) noexcept
+    int __atomic_load_n(const int *value, int order) noexcept
+    enum:
+        __ATOMIC_ACQUIRE
+        __ATOMIC_ACQ_REL
+
+
+cdef inline void count_up(int *count) noexcept nogil:
+    """One more, whichever threads count."""
+    __atomic_add_fetch(count, 1, __ATOMIC_ACQ_REL)
+
+
+cdef inline int count_down(int *count) noexcept nogil:
+    """One less; what is left."""
+    return __atomic_sub_fetch(count, 1, __ATOMIC_ACQ_REL)
+
+
+cdef inline int count_now(const int *count) noexcept nogil:
+    return __atomic_load_n(count, __ATOMIC_ACQUIRE)
