@@ -1,6 +1,7 @@
 """Measures procview beside the kernel's own /proc, the floor of FUSE and lxcfs; prints the tables and the verdicts.
 
-Touches: a mount namespace of its own, a directory in /tmp, cgroups named procview-bench-<pid>, .cache of the checkout.
+Touches: a mount namespace of its own, a directory in /tmp, cgroups named procview-bench-<pid>, .cache of the checkout;
+and for the hook, which goes by the host's mounts, a directory in /var/tmp.
 Exit status: 0 when every bound is kept, 1 when one is not (or could not be measured), 2 when nothing could be measured.
 """
 
@@ -15,14 +16,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import bounds, lxcfs, report, servers
+from bench import bounds, hook, lxcfs, propagation, report, servers
 from bench.bounds import Verdict
 from bench.cgroups import Limits, throttled_periods
 from bench.compile import compiled
 from bench.container import Bind, Container, running_container
 from bench.endurance import MIB, Endurance, endure
 from bench.files import FILES
+from bench.hook import HookCost
 from bench.private import enter_private_mounts
+from bench.propagation import Propagation
 from bench.servers import KERNEL, Server
 from bench.stats import Samples
 from bench.through_fuse import PINNED, UNPINNED, Cell, fresh_latencies, latencies, rates
@@ -47,6 +50,8 @@ class Effort:
     rate_seconds: float
     endurance_reads: int
     sampled_containers: int
+    hook_runs: int
+    propagated: tuple[int, ...]
 
 
 FULL = Effort(
@@ -57,9 +62,19 @@ FULL = Effort(
     rate_seconds=1.0,
     endurance_reads=100_000,
     sampled_containers=1000,
+    hook_runs=hook.ROUNDS,
+    propagated=propagation.COUNTS,
 )
 QUICK = Effort(
-    rounds=5, reads=60, fresh_reads=20, rate_rounds=1, rate_seconds=0.3, endurance_reads=10_000, sampled_containers=100
+    rounds=5,
+    reads=60,
+    fresh_reads=20,
+    rate_rounds=1,
+    rate_seconds=0.3,
+    endurance_reads=10_000,
+    sampled_containers=100,
+    hook_runs=10,
+    propagated=propagation.COUNTS[:2],
 )
 
 
@@ -72,6 +87,8 @@ class Results:
     hotpath: "dict[str, HotPath]" = field(default_factory=dict)
     large_host: "LargeHost | None" = None
     sampling: "Sampling | None" = None
+    hook: HookCost | None = None
+    propagation: list[Propagation] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
 
@@ -93,9 +110,11 @@ def main() -> int:
         lxcfs_version = lxcfs.version()
     except lxcfs.LxcfsUnavailableError as error:
         results.missing.append(f"lxcfs: {error}")
-    enter_private_mounts()
     limits = Limits(MEMORY_BYTES, tuple(sorted(os.sched_getaffinity(0)))[-options.cpus :])
     print(report.heading(limits, lxcfs_version), flush=True)
+    results.hook = hook.measure(effort.hook_runs)
+    _show(results.hook.report())
+    enter_private_mounts()
     with tempfile.TemporaryDirectory(prefix="procview-bench-") as work, ExitStack() as stack:
         running = _start_servers(stack, Path(work), results, with_lxcfs=lxcfs_version != "(none)")
         offers = _offers(running)
@@ -103,6 +122,7 @@ def main() -> int:
         container = stack.enter_context(running_container(Path(work), limits, binds))
         _measure(container, running, offers, effort, Path(work), results)
         throttled = throttled_periods(container.groups)
+        _measure_propagation(running, effort, Path(work), results)
     _measure_sampling(limits, effort, results)
     if throttled:
         results.missing.append(
@@ -212,6 +232,16 @@ def _check_contents(container: Container, offers: dict[str, list[str]], results:
             results.missing.append(f"WRONG BYTES: {contender} shows the container '{line}'")
 
 
+def _measure_propagation(running: list[Server], effort: Effort, work: Path, results: Results) -> None:
+    ours = next((server for server in running if server.name == "ours"), None)
+    if ours is None:
+        results.missing.append("propagation: there are no views to publish")
+        return
+    for count in effort.propagated:
+        results.propagation.append(propagation.measure(ours.mount, work, namespaces=count))
+    _show("Views of all slots into mount namespaces, medians\n" + propagation.table(results.propagation))
+
+
 def _measure_sampling(limits: Limits, effort: Effort, results: Results) -> None:
     try:
         from bench import sampling
@@ -248,6 +278,7 @@ def _verdicts(results: Results) -> list[Verdict]:
         verdicts.append(
             Verdict(f"through FUSE, pinned: lxcfs / ours, {file}", medians[0] / medians[1], limit, at_least=True)
         )
+    verdicts += results.hook.verdicts() if results.hook else []
     ours = next((result for result in results.endurance if result.contender == "ours"), None)
     reads = f"{ours.reads:,} reads" if ours else "reads"
     peak, growth = (ours.peak_bytes / MIB, ours.growth_bytes / MIB) if ours else (math.nan, math.nan)
@@ -275,6 +306,8 @@ def _save(path: Path, limits: Limits, lxcfs_version: str, results: Results, verd
         },
         "large_host": {"first_ns": large.first_ns, **large.render.summary()} if large else None,
         "sampling": asdict(results.sampling) if results.sampling else None,
+        "hook": {what: runs.summary() for what, runs in results.hook.runs.items()} if results.hook else None,
+        "propagation": [asdict(one) for one in results.propagation],
         "verdicts": [{**asdict(verdict), "kept": verdict.kept} for verdict in verdicts],
         "notes": results.missing,
     }

@@ -82,7 +82,9 @@ def lxcfs_server(work: Path) -> Iterator[Server]:
 @contextmanager
 def ours(work: Path, arguments: Sequence[str] = ()) -> Iterator[Server]:
     mount = _mount_point(work, "ours")
-    command = [sys.executable, "-m", "procview", "serve", "--mount", str(mount), *arguments]
+    config = work / "ours.toml"
+    config.write_text(f'slots = false\nrun_directory = "{work}/run"\n', encoding="utf-8")
+    command = [sys.executable, "-m", "procview", "serve", "--mount", str(mount), "--config", str(config), *arguments]
     with _serving("ours", command, mount) as server:
         yield server
 

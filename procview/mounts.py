@@ -7,6 +7,7 @@ number on all architectures. Every failure is an OSError.
 import ctypes
 import os
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,7 +18,9 @@ MS_RDONLY = 1
 MS_NOSUID = 2
 MS_NODEV = 4
 MS_NOEXEC = 8
+MS_REMOUNT = 1 << 5
 MS_BIND = 1 << 12
+MS_REC = 1 << 14
 MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
@@ -25,12 +28,21 @@ MS_SHARED = 1 << 20
 MOVE_MOUNT_BENEATH = 0x200
 
 _AT_FDCWD = -100
+_MNT_FORCE = 1
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
+_SYS_FSOPEN = 430
+_SYS_FSCONFIG = 431
+_SYS_FSMOUNT = 432
+_SYS_MOUNT_SETATTR = 442
+_FSOPEN_CLOEXEC = 1
+_FSMOUNT_CLOEXEC = 1
+_FSCONFIG_CMD_CREATE = 6
+_AT_EMPTY_PATH = 0x1000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -42,6 +54,8 @@ class MountEntry:
     mount_id: int
     parent_id: int
     device: str
+    root: str
+    """What of its file system is mounted: "/", or the file or folder that was bound."""
     path: str
     fs_type: str
     source: str
@@ -58,15 +72,15 @@ class MountEntry:
 
 def parse_mountinfo(text: str) -> Iterator[MountEntry]:
     """The mounts in ``text``, a /proc/<pid>/mountinfo."""
-    for line in text.splitlines():
+    for line in text.split("\n"):  # not splitlines(): the kernel escapes no other line ends, and paths are anyone's
         before, _, after = line.partition(" - ")
         words, tail = before.split(" "), after.split(" ")
         if len(words) < 6 or len(tail) < 2:
             continue
-        path, fs_type, source = (_unescape(word) for word in (words[4], tail[0], tail[1]))
+        root, path, fs_type, source = (_unescape(word) for word in (words[3], words[4], tail[0], tail[1]))
         groups = dict(word.split(":", 1) for word in words[6:] if ":" in word)
         yield MountEntry(
-            int(words[0]), int(words[1]), words[2], path, fs_type, source,
+            int(words[0]), int(words[1]), words[2], root, path, fs_type, source,
             shared=int(groups.get("shared", 0)), master=int(groups.get("master", 0)),
         )  # fmt: skip
 
@@ -77,15 +91,28 @@ def _unescape(text: str) -> str:
 
 def mount_table() -> list[MountEntry]:
     """All mounts of this mount namespace, parents before children."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         return list(parse_mountinfo(file.read()))
 
 
-def top_mount(path: str) -> MountEntry | None:
-    """The mount that is visible at exactly ``path`` (which has no links in it), or None."""
-    here = [entry for entry in mount_table() if entry.path == path]
+def real_place(path: str) -> str:
+    """``path`` as mountinfo has it, without links on the way. One in its last part stays, and can be refused."""
+    parent, name = os.path.split(path)
+    return os.path.join(os.path.realpath(parent), name)
+
+
+def top_mount(path: str, table: list[MountEntry] | None = None) -> MountEntry | None:
+    """The mount that is visible at exactly ``path`` (which has no links in it), or None. ``table``: our own."""
+    here = [entry for entry in (mount_table() if table is None else table) if entry.path == path]
     covered = {entry.parent_id for entry in here}
     return next((entry for entry in reversed(here) if entry.mount_id not in covered), None)
+
+
+def bottom_mount(path: str) -> MountEntry | None:
+    """The mount at exactly ``path`` that all others there are mounted over, or None."""
+    here = [entry for entry in mount_table() if entry.path == path]
+    ids = {entry.mount_id for entry in here}
+    return next((entry for entry in here if entry.parent_id not in ids), None)
 
 
 def _check(result: int, path: str) -> int:
@@ -100,6 +127,14 @@ def detach(path: str) -> None:
     _check(_libc.umount2(os.fsencode(path), _MNT_DETACH | _UMOUNT_NOFOLLOW), path)
 
 
+def abort(path: str) -> None:
+    """Detach the top mount at ``path`` and end its FUSE connection: whoever waits for an answer gets an error.
+
+    MNT_FORCE is how umount2(2) spells it. It ends this connection and no other, and needs no fusectl. Raises OSError.
+    """
+    _check(_libc.umount2(os.fsencode(path), _MNT_FORCE | _MNT_DETACH | _UMOUNT_NOFOLLOW), path)
+
+
 def mount(source: str, target: str, fs_type: str | None, flags: int) -> None:
     """mount(2). Of bind and a change of propagation, each takes a call of its own."""
     kind = None if fs_type is None else os.fsencode(fs_type)
@@ -110,6 +145,42 @@ def clone_tree(path: str) -> int:
     """A descriptor of a detached copy of the mount at ``path`` (open_tree(2), Linux 5.2)."""
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
     return _check(_libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(path), flags), path)
+
+
+def open_file_system(fs_type: str) -> int:
+    """A descriptor of the root of a file system without a device, mounted nowhere (fsopen(2), Linux 5.2)."""
+    context = _check(_libc.syscall(_SYS_FSOPEN, os.fsencode(fs_type), _FSOPEN_CLOEXEC), fs_type)
+    try:
+        _check(_libc.syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0), fs_type)
+        attributes = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
+        return _check(_libc.syscall(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes), fs_type)
+    finally:
+        os.close(context)
+
+
+def waiting_requests(device: str) -> int | None:
+    """How many requests to the FUSE file system ``device`` (``0:53``) have no answer yet; None: there is none such.
+
+    From fusectl (Documentation/filesystems/fuse.rst), wherever it is mounted or not. Raises OSError.
+    """
+    control = open_file_system("fusectl")
+    try:
+        fd = os.open(f"{device.partition(':')[2]}/waiting", os.O_RDONLY | os.O_CLOEXEC, dir_fd=control)
+    except FileNotFoundError:
+        return None
+    finally:
+        os.close(control)
+    try:
+        return int(os.read(fd, 32))
+    finally:
+        os.close(fd)
+
+
+def harden(tree: int) -> None:
+    """Make a detached copy read-only, nosuid, nodev and noexec (mount_setattr(2), Linux 5.12; its flags are these)."""
+    attributes = struct.pack("=4Q", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, 0, 0, 0)
+    size = ctypes.c_size_t(len(attributes))
+    _check(_libc.syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attributes, size), "mount_setattr")
 
 
 def move_mount(tree: int, path: str, flags: int = 0) -> None:

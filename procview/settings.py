@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 DEFAULT_CONFIG = "/etc/procview/procview.toml"
-DEFAULT_MOUNT = "/run/procview/fs"
+DEFAULT_RUN_DIRECTORY = "/run/procview"
 _MAX_BYTES = 1 << 20
 """A configuration larger than this is somebody's mistake (a device, a log), not a configuration."""
 
@@ -33,15 +33,22 @@ class Settings:
     devices: Literal["container", "host"] = "container"
     uptime: Literal["container", "host"] = "container"
     loadavg: bool = True
-    mount: str = DEFAULT_MOUNT
+    slots: bool = True
+    run_directory: str = DEFAULT_RUN_DIRECTORY
+    mount: str | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def mount_point(self) -> str:
+        """Where the file system is mounted."""
+        return f"{self.run_directory}/fs" if self.mount is None else self.mount
 
 
 def _one_of(*words: str) -> tuple[str, Callable[[object], bool]]:
     return "one of " + ", ".join(f'"{word}"' for word in words), lambda value: value in words
 
 
-def _is_mount(value: object) -> bool:
+def _is_path(value: object) -> bool:
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
         return False
     return os.path.normpath(value).strip("/") != ""
@@ -55,7 +62,9 @@ _ALLOWED: dict[str, tuple[str, Callable[[object], bool]]] = {
     "devices": _one_of("container", "host"),
     "uptime": _one_of("container", "host"),
     "loadavg": _BOOL,
-    "mount": ("an absolute path other than /", _is_mount),
+    "slots": _BOOL,
+    "run_directory": ("an absolute path other than /", _is_path),
+    "mount": ("an absolute path other than /", _is_path),
     "log_level": _one_of("debug", "info", "warning", "error"),
 }
 assert _ALLOWED.keys() == {field.name for field in fields(Settings)}
@@ -102,8 +111,8 @@ def parse(text: str, name: str) -> Settings:
         if not check(value):
             place = f"{name}:{_line_of(text, key)}"
             raise SettingsError(f"{place}: {key} = {_show(value)} is not allowed; it must be {allowed}")
-    if "mount" in table:
-        table["mount"] = os.path.normpath("/" + table["mount"].lstrip("/"))
+    for key in {"run_directory", "mount"} & table.keys():
+        table[key] = os.path.normpath("/" + table[key].lstrip("/"))
     return Settings(**table)
 
 

@@ -20,7 +20,7 @@ def pytest_report_header() -> list[str]:
     """The implementation and the machine: what decides what the results mean."""
     modules = sorted(path.name.split(".")[0] for path in Path("procview/_fast").glob("*.so"))
     versions = {name: metadata.version(name) for name in ("Cython", "pyfuse3", "trio", "psutil")}
-    found = [f"{engine.name} {engine.version() or '(not installed)'}" for engine in engines.ALL]
+    found = [f"{engine.name} {engine.version() or '(not installed)'}" for engine in (*engines.ALL, *engines.MANAGERS)]
     return [
         f"procview: {metadata.version('procview')}, compiled: {', '.join(modules) or 'NOTHING'}",
         "built with: " + ", ".join(f"{name} {version}" for name, version in versions.items()),

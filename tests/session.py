@@ -8,15 +8,29 @@ import contextlib
 import itertools
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 PREFIX = "procview-test-"
 SESSION = f"{PREFIX}{os.getpid()}"
 VARIABLE = "PROCVIEW_TEST_SESSION"
 RUN_DIRECTORY = Path("/run/procview")
+_ENGINE_PLACES = (
+    "/dev/shm/libpod*",
+    "/etc/docker",
+    "/run/containerd",
+    "/run/crun/*",
+    "/run/docker*",
+    "/run/libpod",
+    "/run/runc/*",
+    "/var/lib/containerd",
+    "/var/lib/containers",
+    "/var/lib/docker",
+)
+"""Where engines leave things unless each of them is told not to."""
 
 _numbers = itertools.count(1)
 
@@ -83,31 +97,56 @@ class Leftovers:
     files: frozenset[str]
     processes: frozenset[str]
     directories: frozenset[str]
+    network: frozenset[str]
+    alone: bool
+    """Whether no other run of the tests was going on: whose ``files`` are, cannot be told by their names."""
 
     def since(self, before: "Leftovers") -> list[str]:
         """One line for each thing that is here and was not there before."""
-        return [
-            f"{field.name}: {name}"
-            for field in fields(self)
-            for name in sorted(getattr(self, field.name) - getattr(before, field.name))
-        ]
+        kinds = ["mounts", "cgroups", "processes", "directories", "network"]
+        if self.alone and before.alone:
+            kinds.append("files")
+        return [f"{kind}: {name}" for kind in kinds for name in sorted(getattr(self, kind) - getattr(before, kind))]
 
 
 def leftovers() -> Leftovers:
-    """Look for mounts, cgroups, run files, processes and folders that tests of procview can leave behind."""
+    """Look for whatever tests of procview, and the engines that they start, can leave behind."""
     others = other_sessions()
     now = mounts()
     cgroup_trees = [mount.point for mount in now if mount.kind in {"cgroup", "cgroup2"}]
     cgroups = (Path(folder) / name for tree in cgroup_trees for folder, names, _ in os.walk(tree) for name in names)
     return Leftovers(
         mounts=frozenset(
-            str(mount.point) for mount in now if "procview" in mount.kind and not _owned(mount.point, others)
+            str(mount.point)
+            for mount in now
+            if ("procview" in mount.kind or PREFIX in str(mount.point)) and not _owned(mount.point, others)
         ),
         cgroups=frozenset(str(path) for path in cgroups if PREFIX in path.name and not _owned(path, others)),
-        files=frozenset() if others else frozenset(str(path) for path in RUN_DIRECTORY.rglob("*")),
+        files=frozenset(map(str, _run_files())),
         processes=frozenset(f"{pid} {_command_line(pid)}" for pid, session in _marked() if session == SESSION),
-        directories=frozenset(str(path) for path in Path("/var/tmp").glob(f"{SESSION}-*")),
+        directories=frozenset(
+            str(path) for place in ("/var/tmp", "/run/lxc/lock/var/tmp") for path in Path(place).glob(f"{SESSION}-*")
+        ),
+        network=frozenset(_network()),
+        alone=not others,
     )
+
+
+def _run_files() -> Iterator[Path]:
+    yield from RUN_DIRECTORY.rglob("*")
+    for pattern in _ENGINE_PLACES:
+        yield from Path("/").glob(pattern.lstrip("/"))
+
+
+def _network() -> Iterator[str]:
+    """Forwarding and rules of the firewall, which engines with a network of their own switch on for good."""
+    for version in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+        with contextlib.suppress(OSError):
+            yield f"{version} = {Path('/proc/sys/net', version).read_text(encoding='ascii').strip()}"
+    for program in ("iptables-save", "ip6tables-save"):
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            said = subprocess.run([program], capture_output=True, text=True, timeout=10, check=True).stdout
+            yield from (f"{program}: {line}" for line in said.splitlines() if line.startswith("-A"))
 
 
 def other_sessions() -> set[str]:

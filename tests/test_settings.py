@@ -22,7 +22,9 @@ def test_defaults() -> None:
         "devices": "container",
         "uptime": "container",
         "loadavg": True,
-        "mount": "/run/procview/fs",
+        "slots": True,
+        "run_directory": "/run/procview",
+        "mount": None,
         "log_level": "info",
     }
 
@@ -38,7 +40,7 @@ def test_the_example_is_complete_and_says_the_defaults() -> None:
     text = (ROOT / "packaging/procview.toml").read_text(encoding="utf-8")
     assert parse(text, "example") == Settings()
     uncommented = "\n".join(line[1:] for line in text.splitlines() if line.startswith("#") and " = " in line)
-    assert tomllib.loads(uncommented) == asdict(Settings())
+    assert tomllib.loads(uncommented) == asdict(Settings()) | {"mount": Settings().mount_point}
 
 
 def test_the_documentation_has_every_key() -> None:
@@ -54,7 +56,7 @@ def test_the_documentation_has_every_key() -> None:
     [
         (
             "cpu = 1",
-            "f:1: unknown key 'cpu'; known are cpus, topology, swap, devices, uptime, loadavg, mount, log_level",
+            "f:1: unknown key 'cpu'; known are cpus, topology, swap, devices, uptime, loadavg, slots, run_directory,",
         ),
         ("\n\n# swap\nswap = 1", "f:4: swap = 1 is not allowed; it must be true or false"),
         ('swap = "true"', 'f:1: swap = "true" is not allowed; it must be true or false'),
@@ -66,6 +68,7 @@ def test_the_documentation_has_every_key() -> None:
         ("swap=true\n[[swap2]]\na=1", "f:2: unknown key 'swap2'"),
         ("mount = 'run'", 'f:1: mount = "run" is not allowed; it must be an absolute path other than /'),
         ("mount = '/'", "f:1: mount"),
+        ("\nrun_directory = '../run'", "f:2: run_directory"),
         ("mount = '//..'", "f:1: mount"),
         ('mount = "/a\\u0000b"', "f:1: mount"),
         ("log_level = 'trace'", "f:1: log_level"),

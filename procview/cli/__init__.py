@@ -1,15 +1,16 @@
 """The command line, one module per command. Exit codes: 0 done, 1 it could not be done, 2 the command line is wrong.
 
-A command imports what it needs when it runs, so that ``procview version`` works without FUSE.
+``check`` has those of monitoring plugins instead. A command imports what it needs when it runs, so that
+``procview version`` works without FUSE.
 """
 
 import click
 
-from procview.cli import render, serve, version
+from procview.cli import attach, check, detach, install, render, serve, version, withdraw
 
 
 @click.group(
-    epilog="Exit codes: 0 done, 1 it could not be done, 2 the command line is wrong.",
+    epilog="Exit codes: 0 done, 1 it could not be done, 2 the command line is wrong; those of check are its own.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 def main() -> None:
@@ -17,5 +18,11 @@ def main() -> None:
 
 
 main.add_command(serve.serve)
+main.add_command(withdraw.withdraw)
+main.add_command(attach.attach)
+main.add_command(detach.detach)
+main.add_command(check.check)
+main.add_command(install.install)
+main.add_command(install.uninstall)
 main.add_command(render.render)
 main.add_command(version.version)

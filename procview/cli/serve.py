@@ -1,41 +1,41 @@
 """``procview serve``: the daemon, in the foreground."""
 
-import os
 from typing import TYPE_CHECKING
 
 import click
 
-from procview.cli.options import config_option, roots_options
+from procview.cli.options import absolute_path, config_option, place_option, roots_options
 
 if TYPE_CHECKING:
     from procview.roots import Roots
 
 
 @click.command()
-@click.option(
-    "--mount", metavar="DIR", type=click.Path(resolve_path=False), help="Where to mount.  [default: the setting mount]"
-)
+@click.option("--mount", metavar="DIR", callback=absolute_path, help="Where to mount.  [default: the setting mount]")
+@place_option
+@click.option("--replace", is_flag=True, help="Take the place of the daemon that runs, without a gap.")
 @config_option
 @roots_options
-def serve(mount: str | None, config: str | None, roots: "Roots") -> None:
-    """Mount the views and serve them until SIGTERM.
+def serve(mount: str | None, run_directory: str | None, replace: bool, config: str | None, roots: "Roots") -> None:
+    """Mount the views, put them into all containers that have slots for them, and serve them until SIGTERM.
 
-    SIGHUP reads the configuration again, SIGUSR1 writes counters to the log. Wants root.
+    Then, and whenever it dies or hangs, containers read the host's files.
+
+    SIGHUP reads the configuration again, SIGUSR1 writes counters to the log, SIGUSR2 starts a successor that takes
+    over. Wants root.
     """
     import logging
 
-    from procview import daemon, logs
+    from procview import logs
+    from procview.daemon import life
     from procview.fs.mount import MountError
+    from procview.lock import LockedError
     from procview.settings import SettingsError
 
     logs.set_up("info")
-    if mount is not None:
-        mount = os.path.abspath(mount)
-        if mount == "/":
-            raise click.UsageError("--mount cannot be /")
     try:
-        daemon.run(config=config, mount=mount, roots=roots)
-    except (SettingsError, MountError, OSError) as error:
+        life.run(config=config, run_directory=run_directory, mount=mount, replace=replace, roots=roots)
+    except (SettingsError, MountError, LockedError, OSError) as error:
         logging.getLogger("procview").error("%s", error)
         raise SystemExit(1) from None
     except Exception:

@@ -1,24 +1,22 @@
-"""The mount's life cycle: directories, lock, what a crash left behind, the mount itself, and the way back.
+"""The mount's life cycle: directories, what a crash left behind, the mount itself, and the way back.
 
-Each step pushes its own undo on an exit stack, so that nothing is left whichever step fails. A lock file beside the
-mount point (``/run/procview/fs.lock``) says who serves it. Nothing is ever unmounted that is not procview's own.
+Each step pushes its own undo on an exit stack, so that nothing is left whichever step fails. Nothing is ever unmounted
+that is not procview's own.
 """
 
 import errno
-import fcntl
 import logging
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
-import psutil
 import pyfuse3
 import trio
 
 from procview.fs.operations import ViewOperations
 from procview.fs.waiting import linger
-from procview.mounts import detach, top_mount
+from procview.mounts import clone_tree, detach, move_mount, real_place, top_mount
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +62,8 @@ class Mount:
         entry = top_mount(path)
         if entry is None or not entry.ours:
             raise MountError(f"{path}: mounted, but not to be found in /proc/self/mountinfo")
-        self._device = entry.device
+        self.device = entry.device
+        """Its number, ``0:53``, by which its views are told from those of others."""
         self._detached = False
 
     async def serve(self, stop: trio.Event) -> None:
@@ -79,6 +78,27 @@ class Mount:
             nursery.cancel_scope.cancel()
         if not stop.is_set():
             raise MountError(f"{self.path}: somebody else unmounted it or aborted its connection")
+
+    def check(self) -> None:
+        """Raise MountError unless it is still what is mounted there."""
+        entry = top_mount(self.path)
+        if entry is None or entry.device != self.device:
+            raise MountError(f"{self.path}: somebody else unmounted it or mounted over it")
+
+    def move(self, path: str) -> None:
+        """Be mounted at ``path``, an empty folder, instead. Raises OSError, MountError when something is there."""
+        if top_mount(path) is not None:
+            raise MountError(f"{path}: something is mounted there")
+        # A copy, and then the old one away: to move a mount, its parent may not be shared, and /run is.
+        tree = clone_tree(self.path)
+        try:
+            move_mount(tree, path)
+        finally:
+            os.close(tree)
+        detach(self.path)
+        with suppress(OSError):
+            os.rmdir(self.path)
+        self.path = path
 
     async def _end(self, stop: trio.Event) -> None:
         await stop.wait()
@@ -95,7 +115,7 @@ class Mount:
         entry = top_mount(self.path)
         if entry is None:
             return
-        if entry.device != self._device:
+        if entry.device != self.device:
             log.error("%s: %s of %s is mounted over it; left alone", self.path, entry.fs_type, entry.source)
             return
         try:
@@ -117,14 +137,11 @@ def _connection_ended(error: BaseException) -> bool:
 @asynccontextmanager
 async def mounted(path: str, operations: ViewOperations) -> AsyncIterator[Mount]:
     """Mount ``operations`` at ``path``, made if need be; nothing is left behind. Raises MountError, OSError."""
-    parent, name = os.path.split(path)
     async with AsyncExitStack() as stack:
-        stack.enter_context(_directories(parent))
-        # mountinfo has real paths; a mount point that is a link itself is refused by UMOUNT_NOFOLLOW and so here too.
-        path = os.path.join(os.path.realpath(parent), name)
-        stack.enter_context(_lock(path))
+        stack.enter_context(directories(os.path.dirname(path)))
+        path = real_place(path)
         await _clear(path)
-        stack.enter_context(_directories(path))
+        stack.enter_context(directories(path))
         if os.path.islink(path) or not os.path.isdir(path):
             raise MountError(f"{path}: is not a directory")
         linger(lambda: operations.blocking_now)
@@ -140,7 +157,7 @@ async def mounted(path: str, operations: ViewOperations) -> AsyncIterator[Mount]
 
 
 @contextmanager
-def _directories(path: str) -> Iterator[None]:
+def directories(path: str) -> Iterator[None]:
     """``path`` as a directory. The ones made here go away again, unless somebody has put something there."""
     missing = []
     at = path
@@ -160,48 +177,6 @@ def _directories(path: str) -> Iterator[None]:
                 os.rmdir(directory)
 
 
-@contextmanager
-def _lock(path: str) -> Iterator[None]:
-    """The right to serve ``path``. The kernel gives the lock up when this process dies. Raises MountError."""
-    file_name = path + ".lock"
-    while True:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        fd = os.open(file_name, flags, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = _described(os.pread(fd, 100, 0))
-            os.close(fd)
-            raise MountError(f"{path}: served by {owner} already") from None
-        if _same_file(fd, file_name):
-            break
-        os.close(fd)  # its owner removed it between our open and our lock: it locks nothing any more
-    try:
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
-        yield
-    finally:
-        os.unlink(file_name)  # while still locked, so that nobody else's new file is hit
-        os.close(fd)
-
-
-def _same_file(fd: int, path: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))
-    except FileNotFoundError:
-        return False
-
-
-def _described(content: bytes) -> str:
-    """Who holds the lock, for people: "procview, pid 4711 (up since ...)"."""
-    try:
-        process = psutil.Process(int(content))
-        with process.oneshot():
-            return f"procview, pid {process.pid} ({process.name()})"
-    except (ValueError, psutil.Error):
-        return "another procview, whose pid cannot be told"
-
-
 async def _clear(path: str) -> None:
     """Remove what a crashed procview left mounted at ``path``. Raises MountError when anything else is there."""
     while (entry := top_mount(path)) is not None:
@@ -215,5 +190,5 @@ async def _clear(path: str) -> None:
             detach(path)
             log.warning("%s: removed the mount of a procview that had died", path)
         else:
-            how = "is served by another procview that holds no lock" if alive else "is a procview that does not answer"
+            how = "is served by another procview" if alive else "is a procview that does not answer"
             raise MountError(f"{path}: {how}; stop it first")

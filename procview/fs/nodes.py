@@ -72,8 +72,13 @@ class Tree:
             self._add_static(path, is_dir=True)
         # Pid 0 is nobody, so these are the host's files: a kernel without swap has no /proc/swaps for anyone.
         for path in [f"proc/{name}" for name in PROC_VIEWS] + [f"{CPU_DIR}/{name}" for name in CPU_FILES]:
-            if not path.startswith(_PRESSURE_DIR) and self._exists(0, path):
+            if not self._exists(0, path):
+                continue
+            if not path.startswith(f"{_PRESSURE_DIR}/"):
                 self._add_static(path, is_dir=False)
+            elif _PRESSURE_DIR not in self._names:
+                # The folder is everyone's, so that it can be mounted over the host's; what is in it is not.
+                self._add_static(_PRESSURE_DIR, is_dir=True)
 
     def _exists(self, pid: int, path: str) -> bool:
         try:
@@ -115,7 +120,7 @@ class Tree:
         node = self._by_path.get(path)
         if node is not None and not node.per_caller:
             return node
-        if path == _PRESSURE_DIR or path.startswith((_PRESSURE_DIR + "/", CPU_DIR + "/cpu")):
+        if parent.path == _PRESSURE_DIR or path.startswith(CPU_DIR + "/cpu"):
             return None
         raise FileNotFoundError(errno.ENOENT, path)
 
@@ -138,9 +143,7 @@ class Tree:
         if not parent.is_dir:
             raise NotADirectoryError(errno.ENOTDIR, parent.path)
         names = list(self._names.get(parent.path, ()))
-        if parent.path == "proc":
-            names.append("pressure")
-        elif parent.path == CPU_DIR or parent.per_caller:
+        if parent.path in (CPU_DIR, _PRESSURE_DIR) or parent.per_caller:
             names += [name for name in self._engine.listdir(pid, parent.path) if name not in names]
         for name in names:
             try:

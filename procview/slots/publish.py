@@ -1,56 +1,60 @@
 """Putting the views of a mounted procview over the slots, and taking them away.
 
-Publishing is one mount for each file, withdrawing one umount: the kernel carries both into every container. A view
-that a crashed daemon left is withdrawn before a new one goes up, or swapped without a gap where Linux has
-MOVE_MOUNT_BENEATH.
+Publishing is one mount for each slot, withdrawing one umount: the kernel carries both into every container. A view
+that is there already is swapped for the new one without a gap where Linux has MOVE_MOUNT_BENEATH.
 """
 
 import errno
 import logging
 import os
 
-from procview.mounts import FS_TYPE, MOVE_MOUNT_BENEATH, clone_tree, detach, mount_table, move_mount
+from procview.mounts import (
+    MOVE_MOUNT_BENEATH,
+    MountEntry,
+    abort,
+    clone_tree,
+    detach,
+    harden,
+    mount_table,
+    move_mount,
+    top_mount,
+)
 from procview.slots.skeleton import Skeleton
 
 log = logging.getLogger(__name__)
 
 
-def slots_of(skeleton: Skeleton, views: str, names: list[str]) -> dict[str, tuple[str, str]]:
-    """For each slot in ``ctl``: the view that belongs there and the copy of it that propagates into ``src``.
+def publish(skeleton: Skeleton, views: str) -> None:
+    """Put the view of every slot in place, from the procview that is mounted at ``views``. Raises OSError.
 
-    ``views`` is the mount point of a procview, ``names`` the files below its ``proc``. Left out is what the host's
-    /proc does not have: there is nothing to mount over.
+    The copy that propagates over ``src`` is detached: a container that binds a covered path would get a view of its
+    own, which no withdrawal reaches.
     """
-    slots = {
-        f"{skeleton.ctl_proc}/{name}": (f"{views}/proc/{name}", f"{skeleton.src_proc}/{name}")
-        for name in names
-        if os.path.exists(f"{skeleton.ctl_proc}/{name}")
-    }
-    slots[skeleton.ctl_cpu] = (f"{views}/sys/devices/system/cpu", skeleton.src_cpu)
-    return slots
+    for name in skeleton.names():
+        _replace(skeleton.ctl(name), f"{views}/{name}")
+        while _views_over(skeleton.src(name)):
+            detach(skeleton.src(name))
 
 
-def publish(skeleton: Skeleton, views: str, names: list[str]) -> None:
-    """Put every view over its slot; what was there before goes away afterwards. Raises OSError.
-
-    The copies over ``src`` are detached: a container that binds a covered path would get a view of its own, which
-    no withdrawal reaches.
-    """
-    for slot, (view, copy) in slots_of(skeleton, views, names).items():
-        _replace(slot, view)
-        while _views_over(copy):
-            detach(copy)
+def published(skeleton: Skeleton, table: list[MountEntry] | None = None) -> dict[str, str]:
+    """The slots that have a view now, and the device (``0:53``) of each. ``table`` is our own mount table."""
+    table = mount_table() if table is None else table
+    tops = {name: top_mount(skeleton.ctl(name), table) for name in skeleton.names()}
+    return {name: entry.device for name, entry in tops.items() if entry is not None and entry.ours}
 
 
-def withdraw(skeleton: Skeleton) -> int:
-    """Take every view away, also those of dead daemons. Needs no daemon and asks no FUSE file system anything.
+def withdraw(skeleton: Skeleton, device: str | None = None) -> int:
+    """Take every view away, also those of dead daemons; or those of the file system ``device`` (``0:53``) only.
 
-    Returns how many mounts went. Errors do not stop it; the last one is raised at the end.
+    Needs no daemon and asks no FUSE file system anything. Returns how many mounts went. Errors do not stop it; the
+    last one is raised at the end.
     """
     gone = 0
     failure: OSError | None = None
     for entry in reversed(mount_table()):
-        if entry.fs_type != FS_TYPE or not entry.path.startswith((f"{skeleton.base}/ctl/", f"{skeleton.base}/src/")):
+        if not entry.ours or not entry.path.startswith((f"{skeleton.base}/ctl/", f"{skeleton.base}/src/")):
+            continue
+        if device is not None and entry.device != device:
             continue
         try:
             detach(entry.path)
@@ -63,8 +67,21 @@ def withdraw(skeleton: Skeleton) -> int:
     return gone
 
 
+def cut_off(views: str, device: str | None = None) -> bool:
+    """End the connection of the procview mounted at ``views`` and unmount it; its readers get an error, not a wait.
+
+    Returns whether there was one (of ``device``, if that is given). Anything else mounted there is left alone. Raises
+    OSError.
+    """
+    entry = top_mount(views)
+    if entry is None or not entry.ours or (device is not None and entry.device != device):
+        return False
+    abort(views)
+    return True
+
+
 def _views_over(path: str) -> int:
-    return sum(entry.path == path and entry.fs_type == FS_TYPE for entry in mount_table())
+    return sum(entry.path == path and entry.ours for entry in mount_table())
 
 
 def _replace(slot: str, view: str) -> None:
@@ -72,6 +89,7 @@ def _replace(slot: str, view: str) -> None:
     stale = _views_over(slot)
     tree = clone_tree(view)
     try:
+        harden(tree)
         if stale and _moved_beneath(tree, slot):
             for _ in range(stale):
                 detach(slot)

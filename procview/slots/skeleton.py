@@ -1,16 +1,17 @@
 """The slots on the host: what exists whether or not a daemon runs.
 
-    <base>            a bind of itself, private: nothing below it reaches another mount namespace by propagation
-    <base>/ctl/proc   procfs, shared: views are mounted over its files
-    <base>/ctl/cpu    /sys/devices/system/cpu, shared: one view over the whole
-    <base>/src/proc   the same procfs, a slave of ctl/proc: containers bind its files
-    <base>/src/cpu    likewise
+    <base>                            a bind of itself, private: nothing below it reaches another mount namespace
+    <base>/slots                      the names of all slots, one a line: what a hook has to bind
+    <base>/ctl/proc                   procfs, shared: views are mounted over its files
+    <base>/ctl/sys/devices/system/…   a folder of sysfs, shared: one view over the whole of it
+    <base>/src/…                      the same again, slaves of what is in ctl: containers bind from here
 
 Making it is safe to repeat and to interrupt: each step looks at what is there. ``ctl`` is never made anew while it
 exists, because the mounts in running containers are slaves of it.
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from procview.mounts import (
@@ -20,89 +21,137 @@ from procview.mounts import (
     MS_NOSUID,
     MS_PRIVATE,
     MS_RDONLY,
+    MS_REC,
+    MS_REMOUNT,
     MS_SHARED,
     MS_SLAVE,
+    bottom_mount,
     detach,
     mount,
     mount_table,
     top_mount,
 )
 
-DEFAULT_BASE = "/run/procview"
-CPU_DIRECTORY = "/sys/devices/system/cpu"
-
 _HARDENED = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
+_MAX_BYTES = 1 << 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Skeleton:
-    """The slots below ``base``."""
+    """The slots below ``base``, the run directory. A slot's name is its path in a container, without the first slash.
 
-    base: str = DEFAULT_BASE
+    Names are ``proc/meminfo``, ``proc/pressure`` (a folder), ``sys/devices/system/cpu`` (a folder).
+    """
 
-    @property
-    def ctl_proc(self) -> str:
-        return f"{self.base}/ctl/proc"
-
-    @property
-    def ctl_cpu(self) -> str:
-        return f"{self.base}/ctl/cpu"
+    base: str
 
     @property
-    def src_proc(self) -> str:
-        return f"{self.base}/src/proc"
+    def lock(self) -> str:
+        """The file that a running daemon holds locked."""
+        return f"{self.base}/lock"
 
     @property
-    def src_cpu(self) -> str:
-        return f"{self.base}/src/cpu"
+    def hook_socket(self) -> str:
+        """Where the daemon hears from hooks."""
+        return f"{self.base}/hook.sock"
 
-    def make(self) -> None:
-        """Make what is missing. Raises OSError, naming the place."""
+    def ctl(self, name: str) -> str:
+        """Where the view of the slot ``name`` is mounted."""
+        return f"{self.base}/ctl/{name}"
+
+    def src(self, name: str) -> str:
+        """What a container binds for the slot ``name``."""
+        return f"{self.base}/src/{name}"
+
+    def names(self) -> list[str]:
+        """The names of all slots; empty when there is no skeleton. Raises OSError."""
+        try:
+            with open(f"{self.base}/slots", encoding="utf-8") as file:
+                return file.read(_MAX_BYTES).split()
+        except FileNotFoundError:
+            return []
+
+    def trees(self) -> list[str]:
+        """What is mounted below ``ctl`` and ``src``: procfs as a whole, and each folder of sysfs that is a slot."""
+        return trees_of(self.names())
+
+    def make(self, names: Iterable[str]) -> None:
+        """Make what is missing of the slots ``names``. Raises OSError, naming the place.
+
+        Names that this host does not have (a kernel without swap has no /proc/swaps) are left out.
+        """
         if os.path.islink(self.base):
             raise OSError(f"{self.base}: is a link; whoever made it could move the slots elsewhere")
         os.makedirs(self.base, 0o755, exist_ok=True)
         if top_mount(self.base) is None:
-            mount(self.base, self.base, None, MS_BIND)
+            mount(self.base, self.base, None, MS_BIND | MS_REC)  # with what others have mounted below
         mount("none", self.base, None, MS_PRIVATE)
-        for path in (self.ctl_proc, self.ctl_cpu, self.src_proc, self.src_cpu):
-            os.makedirs(path, 0o755, exist_ok=True)
-        self._share("proc", self.ctl_proc, "proc")
-        self._share(CPU_DIRECTORY, self.ctl_cpu, None)
-        self._enslave(self.ctl_proc, self.src_proc)
-        self._enslave(self.ctl_cpu, self.src_cpu)
+        names = [name for name in names if os.path.exists(f"/{name}")]
+        for tree in trees_of(names):
+            for path in (self.ctl(tree), self.src(tree)):
+                os.makedirs(path, 0o755, exist_ok=True)
+            self._share(tree)
+            self._enslave(tree)
+        self._write(names)
 
-    def _share(self, source: str, target: str, kind: str | None) -> None:
-        if top_mount(target) is None:
-            mount(source, target, kind, _HARDENED if kind else MS_BIND)
+    def _share(self, tree: str) -> None:
+        ctl = self.ctl(tree)
+        if top_mount(ctl) is None:
+            if tree == "proc":
+                mount("proc", ctl, "proc", _HARDENED)
+            else:
+                mount(f"/{tree}", ctl, None, MS_BIND)
+                mount("none", ctl, None, MS_BIND | MS_REMOUNT | _HARDENED)
         # A bind joins its source's peer group where that is shared, as systemd makes /sys: what is mounted over it
         # would be mounted over the host's own. Private first, so that it gets a group of its own.
-        if not self._has_own_group(target):
-            mount("none", target, None, MS_PRIVATE)
-            mount("none", target, None, MS_SHARED)
+        if not self._has_own_group(ctl):
+            mount("none", ctl, None, MS_PRIVATE)
+            mount("none", ctl, None, MS_SHARED)
 
     def _has_own_group(self, path: str) -> bool:
-        here = top_mount(path)
+        here = bottom_mount(path)
         outside = {entry.shared for entry in mount_table() if not entry.path.startswith(f"{self.base}/")}
         return here is not None and here.shared != 0 and here.shared not in outside
 
-    def _enslave(self, ctl: str, src: str) -> None:
-        master, there = top_mount(ctl), top_mount(src)
+    def _enslave(self, tree: str) -> None:
+        ctl, src = self.ctl(tree), self.src(tree)
+        master, there = bottom_mount(ctl), bottom_mount(src)
         if master is not None and there is not None and there.master == master.shared and not there.shared:
             return
         while top_mount(src) is not None:
             detach(src)
+        covering = top_mount(ctl)
+        if covering != master:
+            raise OSError(f"{ctl}: covered, so that {src} cannot be made from it: run procview withdraw first")
         mount(ctl, src, None, MS_BIND)
         mount("none", src, None, MS_SLAVE)
 
+    def _write(self, names: list[str]) -> None:
+        path = f"{self.base}/slots"
+        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        with open(fd, "w", encoding="utf-8") as file:
+            os.fchmod(fd, 0o644)  # a hook of another user's reads it, whatever our umask
+            file.writelines(f"{name}\n" for name in names)
+        os.rename(f"{path}.new", path)
+
     def remove(self) -> None:
-        """Take everything down. Containers keep the host's files that they bound, and nothing will come over them."""
-        for path in (self.src_proc, self.src_cpu, self.ctl_proc, self.ctl_cpu, self.base):
-            while top_mount(path) is not None:
-                detach(path)
-        for path in (self.src_proc, self.src_cpu, self.ctl_proc, self.ctl_cpu):
-            if os.path.isdir(path):
-                os.rmdir(path)
-                if not os.listdir(os.path.dirname(path)):
-                    os.rmdir(os.path.dirname(path))
-        if os.path.isdir(self.base) and not os.listdir(self.base):
-            os.rmdir(self.base)
+        """Take everything down but ``base`` itself. Containers keep the host's files that they bound, for good.
+
+        Raises OSError when something foreign is in a folder of ours.
+        """
+        below = (f"{self.base}/ctl/", f"{self.base}/src/")
+        for entry in reversed([entry for entry in mount_table() if entry.path.startswith(below)]):
+            detach(entry.path)
+        while top_mount(self.base) is not None:
+            detach(self.base)
+        for part in ("ctl", "src"):
+            for folder, _, _ in os.walk(f"{self.base}/{part}", topdown=False):
+                os.rmdir(folder)
+        for name in ("slots", "slots.new"):
+            if os.path.lexists(f"{self.base}/{name}"):
+                os.unlink(f"{self.base}/{name}")
+
+
+def trees_of(names: Iterable[str]) -> list[str]:
+    """The mounts that slots of these ``names`` are in: procfs for all below proc/, else each name for itself."""
+    return list(dict.fromkeys("proc" if name.startswith("proc/") else name for name in names))

@@ -1,6 +1,7 @@
 """Control groups of test containers, on hosts with cgroup v1, v2 or both."""
 
 import contextlib
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -168,6 +169,11 @@ class Cgroup:
         """The files to write a pid into."""
         return sorted({f"{directory}/cgroup.procs" for directory in self.directories.values()})
 
+    def processes(self) -> list[int]:
+        """The pids in it."""
+        files = [Path(file) for file in self.entry_files()]
+        return sorted({int(pid) for file in files for pid in file.read_text(encoding="ascii").split()})
+
     def cpu_usage_usec(self) -> int:
         """User and system time as the kernel has counted them for this cgroup; on v1 by ticks."""
         if not self.is_v2:
@@ -178,7 +184,7 @@ class Cgroup:
 
     def remove(self) -> None:
         """Remove the directories, which must be empty of processes; those may take a moment to go."""
-        for directory in set(self.directories.values()):
+        for directory in dict.fromkeys(self.directories.values()):
             deadline = time.monotonic() + 10
             while directory.exists():
                 try:
@@ -187,3 +193,10 @@ class Cgroup:
                     if time.monotonic() > deadline:
                         raise
                     time.sleep(0.01)
+
+
+def remove_trees(name: str) -> None:
+    """Remove the cgroups called ``name`` below the roots of the hierarchies, with those in them; see Cgroup.remove."""
+    trees = [hierarchy.mount / name for hierarchy in hierarchies()]
+    below = (Path(folder) for tree in trees for folder, _, _ in os.walk(tree, topdown=False))
+    Cgroup({str(path): path for path in below}, is_pure_v2()).remove()

@@ -10,7 +10,7 @@ import pytest
 from tests import session
 from tests.containers import engines
 from tests.containers.cgroups import Limits
-from tests.containers.engines import Container, Engine
+from tests.containers.engines import Container, Engine, Hook
 from tests.containers.rootfs import Rootfs
 from tests.containers.served import Daemon
 
@@ -44,6 +44,13 @@ def daemon(_privileges: None) -> Iterator[Daemon]:
         daemon = Daemon.start(directory)
         yield daemon
         daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def hook(daemon: Daemon) -> Iterator[Hook]:
+    """The hook, for engines to call."""
+    with session.temporary_directory() as directory:
+        yield Hook.create(directory, daemon.run_directory)
 
 
 @pytest.fixture(params=engines.ALL, ids=lambda engine: engine.name)

@@ -1,12 +1,18 @@
-"""``./dev demo``: a container and its host, side by side, with procview in between."""
+"""``./dev demo``: a container and its host, side by side; then the daemon dies, and comes back.
+
+The views get into the container by the hook, as with any engine.
+"""
 
 import itertools
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -14,6 +20,7 @@ from types import FrameType
 from tests import session
 from tests.containers import engines
 from tests.containers.cgroups import Limits
+from tests.containers.engines import Container
 from tests.containers.rootfs import Rootfs, environment
 from tests.containers.served import Daemon
 
@@ -84,6 +91,12 @@ class Page:
                 print((first.ljust(self._column) + self._paint("2", _GAP) + second).rstrip())
         print(flush=True)
 
+    def alone(self, title: str, command: Sequence[str], result: subprocess.CompletedProcess[str]) -> None:
+        """What one command says in the container, and its status."""
+        print(self._paint("1;36", title))
+        print(self._paint("2", "─" * 3) + " " + self._paint("1", shlex.join(command)))
+        print(_said(result) + self._paint("2", f"rc {result.returncode}"), end="\n\n", flush=True)
+
 
 def _lines(text: str) -> list[str]:
     """The lines that are not blank, without gaps that only cost width: empty columns, and the padding after commas."""
@@ -100,19 +113,40 @@ def _cut(line: str, width: int) -> str:
 
 def _show(page: Page, undo: ExitStack) -> None:
     directory = undo.enter_context(session.temporary_directory())
-    page.say("procview: starting its daemon on a temporary mount ...")
+    page.say("procview: starting its daemon on a temporary run directory ...")
     daemon = Daemon.start(directory)
     undo.callback(daemon.stop)
     limits = _limits()
     swap = f", {SWAP_BYTES >> 20} MiB of swap" if limits.swap_bytes else ""
-    page.say(f"runc: a container with {MEMORY_BYTES >> 20} MiB of memory{swap}, on CPU {limits.cpuset} only ...")
+    page.say(f"runc: a container with {MEMORY_BYTES >> 20} MiB of memory{swap}, on CPU {limits.cpuset} only,")
+    hook = engines.Hook.create(directory, daemon.run_directory)
+    page.say(f"      and with {hook.program.name} as its {hook.stage} hook ...")
     rootfs = Rootfs.create(directory / "rootfs")
-    container = undo.enter_context(engines.RUNC.start(rootfs, limits, views=daemon.mount))
+    container = undo.enter_context(engines.RUNC.start(rootfs, limits, views=hook))
     page.title("inside the container", "on the host")
     for command in COMMANDS:
         script = ["sh", "-c", command]
         host = subprocess.run(script, capture_output=True, text=True, env=environment({}), timeout=30, check=False)
         page.section(command, _said(container.run(script)), _said(host))
+    _show_degradation(page, daemon, container)
+
+
+def _show_degradation(page: Page, daemon: Daemon, container: Container) -> None:
+    """The same container while its daemon is dead, and when there is one again."""
+    command = ["free", "-m"]
+    pid = daemon.process.pid
+    daemon.kill()
+    deadline = time.monotonic() + 10
+    while (result := container.run(command)).returncode != 0 or _total_mib(result.stdout) <= MEMORY_BYTES >> 20:
+        if time.monotonic() > deadline:
+            raise RuntimeError("the container does not show the host's values, though the daemon is dead")
+    page.alone(f"kill -9 {pid}: the daemon is dead; the same container", command, result)
+    daemon.start_again()
+    page.alone("the daemon is started again; the same container", command, container.run(command))
+
+
+def _total_mib(free: str) -> int:
+    return int(free.splitlines()[1].split()[1])
 
 
 def _said(result: subprocess.CompletedProcess[str]) -> str:

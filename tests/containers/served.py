@@ -1,5 +1,6 @@
-"""A daemon of its own for tests: ``python -m procview serve`` on a mount that only they know."""
+"""A daemon of its own for tests: ``python -m procview serve`` on a run directory that only they know."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,35 +11,60 @@ from pathlib import Path
 
 from tests.session import mounts
 
+_SECONDS = 30.0
 
-@dataclass(frozen=True)
+
+@dataclass
 class Daemon:
+    """One daemon, or one after the other, in ``directory``."""
+
+    directory: Path
     process: subprocess.Popen[bytes]
-    mount: Path
-    log: Path
 
     @classmethod
     def start(cls, directory: Path, configuration: str = "", tracer: Sequence[str] = ()) -> "Daemon":
-        """Start one on ``directory``/fs and wait until it serves; ``tracer`` runs it as our child."""
-        mount = directory / "fs"
-        mount.mkdir()
-        config, log = directory / "config.toml", directory / "log"
-        config.write_text(configuration, encoding="utf-8")
-        argv = [*tracer, sys.executable, "-m", "procview", "serve", "--mount", str(mount), "--config", str(config)]
-        with log.open("wb") as output:
-            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        daemon = cls(process, mount, log)
-        deadline = time.monotonic() + 30
-        while not daemon._serves():
-            if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                process.wait()
-                raise RuntimeError(f"the daemon does not serve, status {process.returncode}:\n{daemon.said()}")
-            time.sleep(0.02)
-        return daemon
+        """Start one and wait until its views are published; ``tracer`` runs it as our child."""
+        (directory / "config.toml").write_text(configuration, encoding="utf-8")
+        return cls(directory, _serve(directory, tracer))
 
-    def _serves(self) -> bool:
-        return self.is_mounted() and (self.mount / "proc/uptime").exists()
+    @property
+    def run_directory(self) -> Path:
+        return self.directory / "run"
+
+    @property
+    def mount(self) -> Path:
+        return self.run_directory / "fs"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "log"
+
+    @property
+    def options(self) -> list[str]:
+        """For every command of procview that is to find it."""
+        return ["--run-directory", str(self.run_directory), "--config", str(self.directory / "config.toml")]
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run ``procview`` with these words, to its end; the options have to be among them."""
+        return subprocess.run(
+            [sys.executable, "-m", "procview", *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+
+    def attach(self, pid: int) -> None:
+        """Put the views into the running container of this process."""
+        self._to_container("attach", pid)
+
+    def detach(self, pid: int) -> None:
+        self._to_container("detach", pid)
+
+    def _to_container(self, verb: str, pid: int) -> None:
+        result = self.command(verb, "--pid", str(pid), "--run-directory", str(self.run_directory))
+        assert result.returncode == 0, f"{result.stdout}{result.stderr}"
 
     def is_mounted(self) -> bool:
         return any(mount.point == self.mount for mount in mounts())
@@ -51,14 +77,62 @@ class Daemon:
         """How many files it has open."""
         return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
 
-    def stop(self) -> None:
-        """End it as a service manager would, and see that it goes without a trace."""
+    def terminate(self) -> None:
+        """End it as a service manager would. The slots stay."""
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            self.kill()
             raise
         assert self.process.returncode == 0, f"status {self.process.returncode}:\n{self.said()}"
         assert not self.is_mounted(), f"still mounted:\n{self.said()}"
+
+    def kill(self) -> None:
+        """SIGKILL: it has no chance to do anything."""
+        self.process.kill()
+        self.process.wait(20)
+
+    def hang(self) -> None:
+        """SIGSTOP: it is there, and answers nothing any more."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def start_again(self) -> None:
+        """Start another one in its place, whatever became of it."""
+        if self.process.poll() is None:
+            self.kill()
+        self.process = _serve(self.directory, ())
+
+    def stop(self) -> None:
+        """End it, and see that it goes without a trace."""
+        try:
+            if self.process.poll() is None:
+                self.process.send_signal(signal.SIGCONT)
+                self.terminate()
+        finally:
+            removed = self.command("withdraw", "--remove", *self.options)
+        assert removed.returncode == 0, f"{removed.stdout}{removed.stderr}"
+        assert not self.run_directory.exists(), f"{list(self.run_directory.rglob('*'))}"
+
+
+def _serve(directory: Path, tracer: Sequence[str]) -> subprocess.Popen[bytes]:
+    argv = [*tracer, sys.executable, "-m", "procview", "serve", "--run-directory", f"{directory}/run"]
+    argv += ["--config", f"{directory}/config.toml"]
+    log = directory / "log"
+    with log.open("ab") as output:
+        before = output.tell()
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    deadline = time.monotonic() + _SECONDS
+    while b"serving " not in (said := _after(log, before)):
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            process.wait()
+            raise RuntimeError(f"the daemon does not serve, status {process.returncode}:\n{os.fsdecode(said)}")
+        time.sleep(0.01)
+    return process
+
+
+def _after(file: Path, position: int) -> bytes:
+    with file.open("rb") as opened:
+        opened.seek(position)
+        return opened.read()

@@ -6,10 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
 from procview.mounts import detach, mount_table, top_mount
@@ -40,19 +41,24 @@ class Place:
     started: list["Daemon"] = field(default_factory=list)
 
     @property
+    def run_directory(self) -> Path:
+        return self.directory / "run"
+
+    @property
     def mount(self) -> Path:
-        return self.directory / "run" / "fs"
+        return self.run_directory / "fs"
 
     @property
     def config(self) -> Path:
         return self.directory / "procview.toml"
 
-    def start(self, *, ready: bool = True, **environment: str) -> "Daemon":
+    def start(self, *, ready: bool = True, options: Sequence[str] = (), **environment: str) -> "Daemon":
         """Start a daemon; with ``ready`` wait until it serves. ``environment`` is added to ours."""
         log = self.directory / f"log{len(self.started)}"
         if not self.config.exists():
             self.config.write_text("", encoding="utf-8")
-        argv = [sys.executable, "-m", "procview", "serve", "--mount", str(self.mount), "--config", str(self.config)]
+        argv = [sys.executable, "-m", "procview", "serve", "--run-directory", str(self.run_directory)]
+        argv += ["--config", str(self.config), *options]
         with log.open("wb") as output:
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                                        env=os.environ | environment)  # fmt: skip
@@ -63,21 +69,37 @@ class Place:
         return daemon
 
     def clean_up(self) -> None:
-        """End every daemon and take away every mount below the folder."""
+        """End every daemon and its guard, and take away every mount below the folder."""
         for daemon in self.started:
+            guard = daemon.guard()
             if daemon.process.poll() is None:
                 daemon.process.kill()
             daemon.process.wait()
-        for entry in mount_table():
+            if guard is not None:
+                with contextlib.suppress(psutil.TimeoutExpired):
+                    guard.wait(DEADLINE_SECONDS)
+        for entry in reversed(mount_table()):
             if Path(entry.path).is_relative_to(self.directory):
                 with contextlib.suppress(OSError):
                     detach(entry.path)
+
+    def ours(self) -> list[str]:
+        """Where file systems of procview are mounted below the folder."""
+        return [entry.path for entry in mount_table() if entry.ours and Path(entry.path).is_relative_to(self.directory)]
 
 
 @dataclass
 class Daemon:
     process: subprocess.Popen[bytes]
     log: Path
+
+    def guard(self) -> psutil.Process | None:
+        """The process that takes the views away if the daemon does not."""
+        try:
+            children = psutil.Process(self.process.pid).children()
+            return next((child for child in children if "procview.guard" in child.cmdline()), None)
+        except psutil.Error:
+            return None
 
     @property
     def said(self) -> str:

@@ -15,23 +15,40 @@ from tests.daemon.process import Place, eventually, is_mounted, needs_mount
 pytestmark = needs_mount
 
 
-def test_sigterm_leaves_nothing(place: Place) -> None:
+SLOTS = ["ctl", "slots", "src"]
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_sigterm_leaves_nothing_but_the_slots(place: Place) -> None:
     daemon = place.start()
     children = psutil.Process(daemon.process.pid).children(recursive=True)
     assert (place.mount / "proc/uptime").read_bytes()
     daemon.stop()
-    assert not is_mounted(place.mount)
-    # The folder "run", the mount point and the lock were made by the daemon.
-    assert sorted(path.name for path in place.directory.iterdir()) == ["log0", "procview.toml"]
-    assert not children
+    assert not place.ours()
+    assert names(place.directory) == ["log0", "procview.toml", "run"]
+    assert names(place.run_directory) == SLOTS
+    assert not any(child.is_running() for child in children)
     assert daemon.said.count("\n") == 3, daemon.said
+
+
+def test_without_slots_nothing_is_left(place: Place) -> None:
+    place.config.write_text("slots = false\n")
+    daemon = place.start()
+    assert place.ours() == [str(place.mount)]
+    assert not psutil.Process(daemon.process.pid).children(recursive=True)
+    daemon.stop()
+    # The folder "run", the mount point and the lock were made by the daemon.
+    assert names(place.directory) == ["log0", "procview.toml"]
 
 
 def test_a_mount_point_that_was_there_stays(place: Place) -> None:
     place.mount.mkdir(parents=True)
     place.start().stop()
     assert list(place.mount.iterdir()) == []
-    assert list(place.mount.parent.iterdir()) == [place.mount]
+    assert names(place.run_directory) == sorted(["fs", *SLOTS])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -40,14 +57,15 @@ def test_a_signal_right_at_the_start_leaves_nothing_either(place: Place, number:
     eventually(lambda: is_mounted(place.mount), "the mount")
     daemon.process.send_signal(number)
     assert daemon.ends() == 0, daemon.said
-    assert not place.mount.parent.exists()
+    assert names(place.run_directory) == SLOTS
+    assert not place.ours()
 
 
 def test_a_second_instance_is_refused_with_the_pid_of_the_first(place: Place) -> None:
     first = place.start()
     second = place.start(ready=False)
     assert second.ends() == 1
-    assert f"served by procview, pid {first.process.pid} " in second.said
+    assert f"another procview (pid {first.process.pid}) serves here" in second.said
     assert (place.mount / "proc/uptime").read_bytes()
     first.stop()
 
@@ -59,31 +77,40 @@ def test_the_same_mount_under_another_name_is_refused_too(place: Place) -> None:
     second = alias.start(ready=False)
     place.started.append(second)
     assert second.ends() == 1
-    assert "served by procview" in second.said
+    assert "another procview (pid " in second.said
+
+
+def crash(place: Place) -> None:
+    """A daemon that dies together with its guard."""
+    daemon = place.start()
+    guard = daemon.guard()
+    assert guard is not None
+    guard.suspend()
+    daemon.process.kill()
+    daemon.process.wait()
+    guard.kill()
+    guard.wait(20)
 
 
 def test_what_a_crash_left_is_cleared(place: Place) -> None:
-    first = place.start()
-    first.process.kill()
-    first.process.wait()
+    crash(place)
     assert is_mounted(place.mount)
     with pytest.raises(OSError):
         (place.mount / "proc/uptime").read_bytes()
     second = place.start()
     assert "removed the mount of a procview that had died" in second.said
+    assert "removed 10 views of a procview that had died" in second.said
     assert (place.mount / "proc/uptime").read_bytes()
     second.stop()
-    assert not is_mounted(place.mount)
+    assert not place.ours()
 
 
 def test_two_crashes_are_cleared(place: Place) -> None:
     for _ in range(2):
-        daemon = place.start()
-        (place.mount.parent / "fs.lock").unlink()
-        daemon.process.kill()
-        daemon.process.wait()
+        crash(place)
+        (place.run_directory / "lock").unlink()
     place.start().stop()
-    assert not is_mounted(place.mount)
+    assert not place.ours()
 
 
 def test_a_foreign_mount_is_refused_and_left_alone(place: Place) -> None:
@@ -94,15 +121,15 @@ def test_a_foreign_mount_is_refused_and_left_alone(place: Place) -> None:
     assert daemon.ends() == 1
     assert "tmpfs of 'procview' is mounted there, which is not procview's" in daemon.said
     assert (place.mount / "precious").exists()
-    assert sorted(path.name for path in place.mount.parent.iterdir()) == ["fs"]
+    assert names(place.run_directory) == sorted(["fs", *SLOTS])
 
 
 def test_a_live_instance_without_its_lock_is_refused(place: Place) -> None:
     place.start()
-    (place.mount.parent / "fs.lock").unlink()
+    (place.run_directory / "lock").unlink()
     second = place.start(ready=False)
     assert second.ends() == 1
-    assert "another procview that holds no lock" in second.said
+    assert "is served by another procview" in second.said
     assert (place.mount / "proc/uptime").read_bytes()
 
 
@@ -118,20 +145,30 @@ def test_a_mount_over_ours_is_left_alone(place: Place) -> None:
 
 
 def test_being_unmounted_by_somebody_else_is_an_error(place: Place) -> None:
+    place.config.write_text("slots = false\n")
     daemon = place.start()
     subprocess.run(["umount", place.mount], check=True)
     assert daemon.ends() == 1
     assert "somebody else unmounted it" in daemon.said
-    assert not place.mount.parent.exists()
+    assert not place.run_directory.exists()
+
+
+def test_containers_keep_their_views_when_somebody_unmounts_the_file_system(place: Place) -> None:
+    daemon = place.start()
+    subprocess.run(["umount", place.mount], check=True)
+    assert len(place.ours()) == 10
+    assert (place.run_directory / "ctl/proc/uptime").read_bytes()
+    daemon.stop()
+    assert not place.ours()
 
 
 def test_a_mount_point_that_cannot_be(place: Place) -> None:
-    place.mount.parent.mkdir()
+    place.run_directory.mkdir()
     place.mount.touch()
     daemon = place.start(ready=False)
     assert daemon.ends() == 1
     assert f"{place.mount}: is not a directory" in daemon.said
-    assert sorted(path.name for path in place.mount.parent.iterdir()) == ["fs"]
+    assert names(place.run_directory) == sorted(["fs", *SLOTS])
 
 
 def test_it_may_open_as_many_files_as_the_hard_limit_says(place: Place) -> None:

@@ -106,6 +106,28 @@ class TestDaemon:
         assert manager.next()["STOPPING"] == "1"
         assert daemon.ends() == 0
 
+    def test_a_successor_is_the_main_process_and_the_service_does_not_stop(
+        self, place: Place, manager: Manager
+    ) -> None:
+        environment = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "10000000"}
+        daemon = place.start(ready=False, **environment)
+        assert manager.until("READY")["MAINPID"] == str(daemon.process.pid)
+        daemon.process.send_signal(signal.SIGUSR2)
+        messages = [manager.until("MAINPID")]
+        successor = int(messages[0]["MAINPID"])
+        try:
+            while "READY" not in messages[-1]:
+                messages.append(manager.next())
+            assert messages[-1]["MAINPID"] == str(successor)
+            assert successor != daemon.process.pid
+            assert not any("STOPPING" in message for message in messages)
+            assert daemon.ends() == 0
+            # From now on it is the successor that the watchdog hears.
+            assert manager.until("WATCHDOG")
+        finally:
+            os.kill(successor, signal.SIGTERM)
+        manager.until("STOPPING")
+
     def test_the_watchdog_is_fed(self, place: Place, manager: Manager) -> None:
         daemon = place.start(ready=False, NOTIFY_SOCKET=manager.address, WATCHDOG_USEC="200000")
         for _ in range(3):

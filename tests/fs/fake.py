@@ -36,7 +36,7 @@ class FakeEngine:
 
     text: Callable[[int, str], bytes] = lambda pid, path: f"{pid} {path}\n".encode()
     cpus_of: dict[int, int] = field(default_factory=dict)
-    pressure: bool = True
+    pressure_of: Callable[[int], bool] = lambda pid: True
     opening: Callable[[int], None] = lambda pid: None
     open_blocking: bool = False
     render_blocking: bool = False
@@ -53,7 +53,7 @@ class FakeEngine:
         return cast("Engine", self)
 
     def _files(self, pid: int) -> set[str]:
-        files = {f"proc/{name}" for name in PROC_VIEWS if self.pressure or not name.startswith("pressure")}
+        files = {f"proc/{name}" for name in PROC_VIEWS if self.pressure_of(pid) or not name.startswith("pressure")}
         files |= {f"{CPU_DIR}/{name}" for name in ("kernel_max", "offline", "online", "possible", "present")}
         for cpu in range(self.cpus_of.get(pid, 4)):
             files |= {f"{CPU_DIR}/cpu{cpu}/online", f"{CPU_DIR}/cpu{cpu}/topology/core_id"}
@@ -76,12 +76,12 @@ class FakeEngine:
         files = self._files(pid)
         if path in files:
             return "file"
-        if any(file.startswith(f"{path}/") for file in files):
+        if path == "proc/pressure" or any(file.startswith(f"{path}/") for file in files):
             return "dir"
         raise FileNotFoundError(errno.ENOENT, path)
 
     def listdir(self, pid: int, path: str) -> list[str]:
         names = {file[len(path) + 1 :].split("/")[0] for file in self._files(pid) if file.startswith(f"{path}/")}
-        if not names:
+        if not names and path != "proc/pressure":
             raise FileNotFoundError(errno.ENOENT, path)
         return sorted(names, key=lambda name: (len(name), name))

@@ -52,9 +52,9 @@ def test_inode_numbers_of_what_every_container_reads_fit_32_bits() -> None:
 
 
 def test_what_everyone_has_is_static_and_the_rest_is_not(tree: Tree) -> None:
-    for path in ("", "proc", "proc/meminfo", "sys/devices/system", CPU_DIR, f"{CPU_DIR}/online"):
+    for path in ("", "proc", "proc/meminfo", "proc/pressure", "sys/devices/system", CPU_DIR, f"{CPU_DIR}/online"):
         assert not walk(tree, path, 7).per_caller
-    for path in ("proc/pressure", "proc/pressure/cpu", f"{CPU_DIR}/cpu1", f"{CPU_DIR}/cpu1/topology/core_id"):
+    for path in ("proc/pressure/cpu", f"{CPU_DIR}/cpu1", f"{CPU_DIR}/cpu1/topology/core_id"):
         assert walk(tree, path, 7).per_caller
 
 
@@ -70,11 +70,22 @@ def test_listings(tree: Tree) -> None:
     assert names(tree, "", 7) == ["proc", "sys"]
     assert set(names(tree, "proc", 7)) == {view.split("/")[0] for view in PROC_VIEWS}
     assert names(tree, "proc/pressure", 7) == ["io", "cpu", "memory"]
+
+
+def test_who_has_no_pressure_numbers_has_an_empty_folder() -> None:
+    tree = Tree(FakeEngine(pressure_of=lambda pid: pid == 0).as_engine())
+    assert "pressure" in names(tree, "proc", 7)
+    assert names(tree, "proc/pressure", 7) == []
+    with pytest.raises(FileNotFoundError):
+        walk(tree, "proc/pressure/cpu", 7)
+
+
+def test_listings_of_cpu_folders(tree: Tree) -> None:
     assert names(tree, f"{CPU_DIR}/cpu0", 7) == ["online", "topology"]
 
 
 def test_without_psi_nothing_of_pressure_is_there() -> None:
-    tree = Tree(FakeEngine(pressure=False).as_engine())
+    tree = Tree(FakeEngine(pressure_of=lambda _pid: False).as_engine())
     assert "pressure" not in names(tree, "proc", 7)
     with pytest.raises(FileNotFoundError):
         walk(tree, "proc/pressure", 7)

@@ -17,14 +17,15 @@ from tests.session import new_directory, remove_directory
 __all__ = ["place"]
 pytestmark = needs_mount
 
-NAMES = ["meminfo", "uptime", "no-such-file"]
+CPU = "sys/devices/system/cpu"
+NAMES = ["proc/meminfo", "proc/uptime", "proc/no-such-file", CPU]
 
 
 @pytest.fixture
 def skeleton() -> Iterator[Skeleton]:
     directory = new_directory()
     made = Skeleton(str(directory / "slots"))
-    made.make()
+    made.make(NAMES)
     yield made
     withdraw(made)
     made.remove()
@@ -46,9 +47,9 @@ class Namespace:
             f"mount --bind {src} {target} && mount --make-slave {target} && "
             + (f"mount --bind {ctl} {target} && " if published(ctl) else "")
             for src, ctl, target in (
-                (f"{skeleton.src_proc}/meminfo", f"{skeleton.ctl_proc}/meminfo", "/proc/meminfo"),
-                (f"{skeleton.src_proc}/uptime", f"{skeleton.ctl_proc}/uptime", "/proc/uptime"),
-                (skeleton.src_cpu, skeleton.ctl_cpu, "/sys/devices/system/cpu"),
+                (skeleton.src("proc/meminfo"), skeleton.ctl("proc/meminfo"), "/proc/meminfo"),
+                (skeleton.src("proc/uptime"), skeleton.ctl("proc/uptime"), "/proc/uptime"),
+                (skeleton.src(CPU), skeleton.ctl(CPU), "/sys/devices/system/cpu"),
             )
         )
         self.process = subprocess.Popen(
@@ -94,7 +95,7 @@ def test_views_come_over_every_container_and_go_away_again(
     before = enter()
     assert before.fs_type("/proc/uptime") == "proc"
     place.start()
-    publish(skeleton, str(place.mount), NAMES)
+    publish(skeleton, str(place.mount))
     after = enter()
     for container in (before, after):
         assert container.fs_type("/proc/uptime") == "fuse.procview"
@@ -113,7 +114,7 @@ def test_the_views_of_a_killed_daemon_are_withdrawn(
     skeleton: Skeleton, place: Place, enter: Callable[[], Namespace]
 ) -> None:
     daemon = place.start()
-    publish(skeleton, str(place.mount), NAMES)
+    publish(skeleton, str(place.mount))
     container = enter()
     daemon.process.kill()
     daemon.process.wait()
@@ -125,7 +126,7 @@ def test_a_hung_daemon_does_not_keep_its_views_up(
     skeleton: Skeleton, place: Place, enter: Callable[[], Namespace]
 ) -> None:
     daemon = place.start()
-    publish(skeleton, str(place.mount), NAMES)
+    publish(skeleton, str(place.mount))
     container = enter()
     daemon.process.send_signal(signal.SIGSTOP)
     try:
@@ -141,9 +142,9 @@ def test_publishing_again_replaces_and_never_stacks(
     place.start()
     container = enter()
     for _ in range(3):
-        publish(skeleton, str(place.mount), NAMES)
+        publish(skeleton, str(place.mount))
         ours = [entry.path for entry in mount_table() if entry.ours and entry.path.startswith(skeleton.base)]
-        assert sorted(ours) == sorted([f"{skeleton.ctl_proc}/meminfo", f"{skeleton.ctl_proc}/uptime", skeleton.ctl_cpu])
+        assert sorted(ours) == sorted([skeleton.ctl("proc/meminfo"), skeleton.ctl("proc/uptime"), skeleton.ctl(CPU)])
         lines = Path(f"/proc/{container.pid}/mountinfo").read_text().splitlines()
         assert sum(line.split()[4] == "/proc/uptime" and "fuse.procview" in line for line in lines) == 1
 
@@ -152,10 +153,10 @@ def test_a_view_bound_over_a_slot_by_hand_is_swapped_and_withdrawn_like_the_othe
     skeleton: Skeleton, place: Place, enter: Callable[[], Namespace]
 ) -> None:
     place.start()
-    publish(skeleton, str(place.mount), NAMES)
-    assert top_mount(f"{skeleton.src_proc}/uptime") is None
+    publish(skeleton, str(place.mount))
+    assert top_mount(skeleton.src("proc/uptime")) is None
     container = enter()
-    publish(skeleton, str(place.mount), NAMES)
+    publish(skeleton, str(place.mount))
     lines = Path(f"/proc/{container.pid}/mountinfo").read_text().splitlines()
     assert sum(line.split()[4] == "/proc/uptime" and "fuse.procview" in line for line in lines) == 1
     withdraw(skeleton)
@@ -165,21 +166,29 @@ def test_a_view_bound_over_a_slot_by_hand_is_swapped_and_withdrawn_like_the_othe
 def test_making_it_again_changes_nothing(skeleton: Skeleton, enter: Callable[[], Namespace]) -> None:
     container = enter()
     before = mount_table()
-    skeleton.make()
+    skeleton.make(NAMES)
     assert mount_table() == before
     assert container.fs_type("/proc/uptime") == "proc"
 
 
-@pytest.mark.parametrize("missing", ["src_proc", "src_cpu", "ctl_proc", "ctl_cpu"])
-def test_half_a_skeleton_is_completed(skeleton: Skeleton, missing: str) -> None:
-    detach(getattr(skeleton, missing))
-    skeleton.make()
-    for ctl, src in ((skeleton.ctl_proc, skeleton.src_proc), (skeleton.ctl_cpu, skeleton.src_cpu)):
-        master, slave = top_mount(ctl), top_mount(src)
+@pytest.mark.parametrize("side", ["ctl", "src"])
+@pytest.mark.parametrize("tree", ["proc", CPU])
+def test_half_a_skeleton_is_completed(skeleton: Skeleton, side: str, tree: str) -> None:
+    detach(f"{skeleton.base}/{side}/{tree}")
+    skeleton.make(NAMES)
+    for path in ("proc", CPU):
+        master, slave = top_mount(skeleton.ctl(path)), top_mount(skeleton.src(path))
         assert master is not None
         assert slave is not None
         assert master.shared
         assert slave.master == master.shared
+
+
+def test_a_skeleton_without_its_list_of_names_is_completed(skeleton: Skeleton) -> None:
+    (Path(skeleton.base) / "slots").unlink()
+    (Path(skeleton.base) / "slots.new").write_text("proc/upt")
+    skeleton.make(NAMES)
+    assert skeleton.names() == ["proc/meminfo", "proc/uptime", CPU]
 
 
 def test_nothing_of_it_reaches_the_hosts_own_sysfs(skeleton: Skeleton, place: Place) -> None:
@@ -190,9 +199,11 @@ def test_nothing_of_it_reaches_the_hosts_own_sysfs(skeleton: Skeleton, place: Pl
     mount("sysfs", str(shared), "sysfs", 0)
     mount("none", str(shared), None, MS_SHARED)
     try:
-        mount(f"{shared}/devices/system/cpu", skeleton.ctl_cpu, None, MS_BIND)
-        Skeleton(skeleton.base).make()
-        publish(skeleton, str(place.mount), NAMES)
+        detach(skeleton.src(CPU))
+        detach(skeleton.ctl(CPU))
+        mount(f"{shared}/devices/system/cpu", skeleton.ctl(CPU), None, MS_BIND)
+        Skeleton(skeleton.base).make(NAMES)
+        publish(skeleton, str(place.mount))
         assert top_mount(f"{shared}/devices/system/cpu") is None
     finally:
         withdraw(skeleton)
@@ -205,12 +216,13 @@ def test_nothing_of_it_reaches_the_hosts_own_sysfs(skeleton: Skeleton, place: Pl
 def test_a_base_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "slots").symlink_to("/etc")
     with pytest.raises(OSError, match="is a link"):
-        Skeleton(str(tmp_path / "slots")).make()
+        Skeleton(str(tmp_path / "slots")).make(NAMES)
 
 
 def test_removing_leaves_nothing(tmp_path: Path) -> None:
     skeleton = Skeleton(str(tmp_path / "slots"))
-    skeleton.make()
+    skeleton.make(NAMES)
     skeleton.remove()
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == ["slots"]
+    assert os.listdir(tmp_path / "slots") == []
     assert not [entry for entry in mount_table() if entry.path.startswith(str(tmp_path))]

@@ -1,0 +1,289 @@
+"""The daemon's life: engine, file system, slots, signals, load sampler and service manager in one trio nursery.
+
+Signals: SIGTERM and SIGINT withdraw the views, unmount and end it, SIGHUP reads the configuration again, SIGUSR1 logs
+its counters, SIGUSR2 starts a successor. While nobody reads and no watchdog is set, no task wakes up.
+"""
+
+import dataclasses
+import logging
+import os
+import resource
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack
+
+import psutil
+import trio
+
+from procview import logs
+from procview.daemon.publication import Publication, prepared
+from procview.daemon.succession import place_beside, start_successor, take_over
+from procview.fs.mount import Mount, MountError, answers, directories, mounted
+from procview.fs.operations import ViewOperations
+from procview.lock import LockedError, held, holder
+from procview.mounts import real_place
+from procview.notify import Notifier, watchdog_seconds
+from procview.roots import Roots, configure, open_engine
+from procview.settings import SettingsError, load
+
+log = logging.getLogger(__name__)
+
+SAMPLE_SECONDS = 5.0
+"""How often the load of watched containers is sampled, as the kernel does for its own."""
+
+_NEED_A_RESTART = ("slots", "run_directory", "mount")
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Daemon:
+    """One running procview. ``config`` is the file as given (None: the default one).
+
+    ``run_directory`` and ``mount`` override what it says. With ``replace`` it takes the place of the one that runs.
+    """
+
+    def __init__(
+        self, *, config: str | None, run_directory: str | None, mount: str | None, replace: bool, roots: Roots
+    ) -> None:
+        self._config = config
+        self._settings = self._at_start = load(config)
+        placed = dataclasses.replace(
+            self._at_start,
+            run_directory=run_directory or self._at_start.run_directory,
+            mount=mount or self._at_start.mount,
+        )
+        self._run_directory, self._path = placed.run_directory, placed.mount_point
+        self._replace = replace
+        self._roots = roots
+        self._sampling = trio.Event()
+        self._publication: Publication | None = None
+        self._predecessor: int | None = None
+        self._successor: int | None = None  # 0: one is being started
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises MountError, LockedError and OSError when it cannot, or no longer."""
+        logs.set_level(self._settings.log_level)
+        _raise_descriptor_limit()
+        async with AsyncExitStack() as stack:
+            signals = stack.enter_context(trio.open_signal_receiver(*_SIGNALS))
+            self._notifier = Notifier.from_environment()
+            stack.callback(self._notifier.close)
+            stack.enter_context(directories(self._run_directory))
+            self._run_directory = real_place(self._run_directory)
+            self._locks = stack.enter_context(ExitStack())
+            self._find_predecessor()
+            if self._predecessor is None:
+                self._locks.enter_context(held(self._lock))
+            if self._at_start.slots:
+                # Before the file system is mounted: that may be below the run directory, which becomes a mount here.
+                succeed = self._predecessor is not None
+                self._publication = await stack.enter_async_context(prepared(self._run_directory, succeed=succeed))
+            self._engine = open_engine(self._roots, self._settings)
+            stack.callback(self._engine.close)
+            self._operations = ViewOperations(
+                self._engine, proc=self._roots.proc, loadavg_was_read=self._loadavg_was_read
+            )
+            path = self._path if self._predecessor is None else place_beside(self._path)
+            mount = await stack.enter_async_context(mounted(path, self._operations))
+            self._path = real_place(self._path)
+            stack.callback(self._withdraw)
+            await self._serve(mount, signals)
+        log.info("stopped")
+
+    @property
+    def _lock(self) -> str:
+        return f"{self._run_directory}/lock"
+
+    def _find_predecessor(self) -> None:
+        """Whom to replace, if that was asked for. Raises MountError where it cannot be done."""
+        owner = holder(self._lock) if self._replace else None
+        if owner is None:
+            return
+        if owner.pid is None:
+            raise MountError(f"cannot replace the daemon: {owner}")
+        if not self._at_start.slots:
+            raise MountError("a daemon without slots cannot be replaced while it runs: stop it first")
+        self._predecessor = owner.pid
+
+    async def _serve(self, mount: Mount, signals: AsyncIterator[int]) -> None:
+        stop = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._obey, signals, stop, nursery)
+            nursery.start_soon(self._publish, mount, stop)
+            nursery.start_soon(self._sample)
+            nursery.start_soon(self._watch, mount, stop)
+            if self._publication is not None:
+                nursery.start_soon(self._publication.keep_guard)
+                nursery.start_soon(self._publication.hear_hooks)
+            await mount.serve(stop)
+            nursery.cancel_scope.cancel()
+
+    async def _publish(self, mount: Mount, stop: trio.Event) -> None:
+        """Views into all containers, then READY=1; both only once a request has gone through the kernel and back."""
+        if not await answers(mount.path):
+            raise MountError(f"{mount.path}: mounted, but requests are not answered")
+        if self._publication is not None and not stop.is_set():
+            try:
+                await self._publication.publish(mount.device, mount.path)
+            except OSError:
+                if not stop.is_set():  # else: unmounted under it
+                    raise
+            if self._predecessor is not None and not stop.is_set():
+                await take_over(self._predecessor, self._lock, mount, self._path, self._locks)
+                self._publication.watch(self._path)
+        if not stop.is_set():
+            log.info("serving %s", self._path)
+            self._notifier.send("READY=1", f"MAINPID={os.getpid()}", self._status())
+
+    def _withdraw(self) -> None:
+        if self._publication is not None:
+            self._publication.withdraw()
+
+    async def _succeed(self) -> None:
+        """Start a successor, which will tell us to end; if it does not come that far, we go on."""
+        try:
+            process = await start_successor()
+        except OSError as error:
+            log.error("cannot start a successor: %s", error)
+            self._successor = None
+            return
+        log.info("SIGUSR2: pid %d is to take over", process.pid)
+        self._successor = process.pid
+        status = await process.wait()
+        self._successor = None
+        log.error("the successor has ended (status %d); going on", status)
+
+    async def _obey(self, signals: AsyncIterator[int], stop: trio.Event, nursery: trio.Nursery) -> None:
+        async for number in signals:
+            if number == signal.SIGHUP:
+                self._reload()
+            elif number == signal.SIGUSR1:
+                log.info("%s", self._described())
+            elif number == signal.SIGUSR2:
+                if self._successor is None:
+                    self._successor = 0
+                    nursery.start_soon(self._succeed)
+                else:
+                    log.warning("SIGUSR2: a successor is taking over already")
+            elif not stop.is_set():
+                log.info("%s: stopping", signal.Signals(number).name)
+                # The service does not stop when a successor tells us to end: that is its main process from now on.
+                what = "STOPPING=1" if not self._successor else f"MAINPID={self._successor}"
+                self._notifier.send(what, "STATUS=stopping")
+                self._withdraw()
+                stop.set()
+
+    def _reload(self) -> None:
+        """Read the configuration again; a bad one changes nothing."""
+        self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            settings = load(self._config)
+        except SettingsError as error:
+            log.error("configuration not reloaded, the old one stays: %s", error)
+        else:
+            for name in _NEED_A_RESTART:
+                if getattr(settings, name) != getattr(self._at_start, name):
+                    log.error("the setting %s needs a restart; %s is served on", name, self._path)
+            configure(self._engine, settings)
+            logs.set_level(settings.log_level)
+            self._settings = settings
+            log.info("configuration reloaded")
+        self._notifier.send("READY=1", self._status())
+
+    def _loadavg_was_read(self) -> None:
+        if self._settings.loadavg:
+            self._sampling.set()
+
+    async def _sample(self) -> None:
+        """Sample loads while a container is being watched; otherwise wait for the next read of a loadavg."""
+        watched, next_sample = 0, 0.0
+        while True:
+            if not watched:
+                await self._sampling.wait()
+                next_sample = trio.current_time()
+            self._sampling = trio.Event()
+            try:
+                watched = await trio.to_thread.run_sync(self._engine.sample, abandon_on_cancel=True)
+            except Exception:  # the load of everyone may not depend on one odd container
+                log.exception("sampling loads failed", extra={"event": "sample"})
+            # Whole periods, as the decay assumes; ones that were missed (a suspend, an overload) are skipped.
+            missed = (trio.current_time() - next_sample) // SAMPLE_SECONDS
+            next_sample += SAMPLE_SECONDS * (missed + 1)
+            await trio.sleep_until(next_sample)
+
+    async def _watch(self, mount: Mount, stop: trio.Event) -> None:
+        """Feed systemd's watchdog (if any) while requests go through the kernel and back to this event loop.
+
+        Raises MountError when the mount is gone: what is there instead would answer for us.
+        """
+        seconds = watchdog_seconds()
+        if seconds is None:
+            return
+        self._notifier.send("WATCHDOG=1")
+        while not stop.is_set():
+            try:
+                # The thread keeps the time, not this event loop: the loop may be asleep in a read(2) of /dev/fuse whose
+                # request was taken back (its reader was killed), and then the question itself wakes it.
+                if await answers(self._path, seconds * 0.9, after_seconds=seconds / 2):
+                    if not stop.is_set():
+                        mount.check()
+                    self._notifier.send("WATCHDOG=1", self._status())
+                    continue
+                log.error("%s does not answer; the watchdog is not fed", self._path, extra={"event": "watchdog"})
+            except OSError as error:
+                log.error("%s fails (%s); the watchdog is not fed", self._path, error, extra={"event": "watchdog"})
+                await trio.sleep(seconds / 2)
+
+    def _status(self) -> str:
+        counters = self._engine.counters()
+        rss_mib = psutil.Process().memory_info().rss / (1 << 20)
+        return (
+            f"STATUS=serving {self._path}: {counters.get('containers', 0)} containers, "
+            f"{counters.get('reads', 0)} reads, {rss_mib:.0f} MiB"
+        )
+
+    def _described(self) -> str:
+        """The counters and what the process itself uses, in one line of ``name=value``."""
+        process = psutil.Process()
+        with process.oneshot():
+            numbers: dict[str, object] = {
+                "rss_bytes": process.memory_info().rss,
+                "fds": process.num_fds(),
+                "threads": process.num_threads(),
+                "cpu_seconds": round(sum(process.cpu_times()[:2]), 2),
+            }
+        numbers |= {f"engine_{name}": value for name, value in sorted(self._engine.counters().items())}
+        numbers |= {f"fs_{name}": value for name, value in sorted(self._operations.counters().items())}
+        numbers["absent_controllers"] = ",".join(self._engine.absent_controllers()) or "none"
+        return " ".join(f"{name}={value}" for name, value in numbers.items())
+
+
+def _raise_descriptor_limit() -> None:
+    """The engine keeps cgroup files open: allow as many as we may have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:
+        log.warning("cannot raise the limit of open files: %s", error)
+
+
+def run(
+    *, config: str | None, run_directory: str | None, mount: str | None, replace: bool = False, roots: Roots
+) -> None:
+    """Serve in the foreground until told to stop. Raises SettingsError, MountError, LockedError, OSError."""
+
+    async def main() -> None:
+        await Daemon(config=config, run_directory=run_directory, mount=mount, replace=replace, roots=roots).run()
+
+    try:
+        trio.run(main)
+    except BaseExceptionGroup as group:
+        # Of a nursery's children, the one that cannot go on says it all.
+        known, other = group.split((MountError, LockedError, OSError))
+        if known is None or other is not None:
+            raise
+        error: BaseException = known
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None

@@ -1,0 +1,170 @@
+"""The daemon's half of the slots: it makes them, publishes its views, withdraws them, and keeps a guard beside itself.
+
+Touches the run directory and nothing else. procview/slots/ knows how mounts get into containers; this knows when.
+"""
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+import trio
+
+from procview._fast.engine import PROC_VIEWS
+from procview.fs.nodes import CPU_DIR
+from procview.guard import LET_GO_STATUS
+from procview.slots.publish import publish, withdraw
+from procview.slots.skeleton import Skeleton
+
+log = logging.getLogger(__name__)
+
+SLOT_NAMES = (*dict.fromkeys("proc/" + name.partition("/")[0] for name in PROC_VIEWS), CPU_DIR)
+"""What is put over a container's files: each view, or the folder that holds several."""
+_GUARD_PAUSE_SECONDS = 1.0
+_MAX_NOTE_BYTES = 4096
+
+
+class Publication:
+    """The views of one daemon in all containers. Get one from :func:`prepared`."""
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        self._skeleton = skeleton
+        self._device: str | None = None
+        self._watched: bytes | None = None
+        self._channel: socket.socket | None = None
+        self._guard: trio.Process | None = None
+
+    async def publish(self, device: str, mount: str) -> None:
+        """Put the views of the file system ``device``, mounted at ``mount``, over every slot. Raises OSError."""
+        self._device = device
+        self.watch(mount)
+        try:
+            # In a thread: looking the views up asks our own event loop.
+            await trio.to_thread.run_sync(publish, self._skeleton, mount)
+        except BaseException:
+            self.withdraw()
+            raise
+
+    def watch(self, mount: str) -> None:
+        """Have the guard watch what is published, which is mounted at ``mount``."""
+        self._watched = os.fsencode(f"watch {self._device} {mount}\n")
+        self._tell_guard(self._watched)
+
+    def withdraw(self) -> None:
+        """Take our views out of all containers, which read the host's files then; those of a successor stay."""
+        if self._device is None:
+            return
+        try:
+            withdraw(self._skeleton, self._device)
+        except OSError:
+            return  # logged, one by one; the guard stays, and tries again when we have gone
+        self._watched = None
+        self._tell_guard(b"end\n")
+
+    def _tell_guard(self, message: bytes) -> None:
+        if self._channel is not None:
+            with suppress(OSError):  # it has died, and the next one will be told
+                self._channel.send(message)
+
+    async def start_guard(self) -> None:
+        """Start the guard's process. Raises OSError."""
+        ours, guards = socket.socketpair()
+        try:
+            command = [sys.executable, "-P", "-m", "procview.guard", self._skeleton.base]
+            # A session of its own: a signal to our process group (^C) is not for it.
+            self._guard = await trio.lowlevel.open_process(
+                command, stdin=guards, stdout=subprocess.DEVNULL, start_new_session=True, cwd="/"
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            guards.close()
+        if self._channel is not None:
+            self._channel.close()
+        self._channel = ours
+        if self._watched is not None:
+            self._tell_guard(self._watched)
+
+    async def keep_guard(self) -> None:
+        """Start the guard again whenever somebody ends it."""
+        while True:
+            assert self._guard is not None
+            status = await self._guard.wait()
+            if self._watched is None or status == LET_GO_STATUS:
+                return  # told to, or because this daemon hung: its connection has ended then
+            log.error("the guard has ended (status %s); starting it again", status)
+            await trio.sleep(_GUARD_PAUSE_SECONDS)
+            try:
+                await self.start_guard()
+            except OSError as error:
+                log.error("cannot start the guard: %s", error)
+
+    async def end_guard(self) -> None:
+        """Close the channel and wait for the guard's end. Without a withdrawal before, the guard does that."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self._guard is not None:
+            with trio.CancelScope(shield=True):
+                await self._guard.wait()
+
+    async def hear_hooks(self) -> None:
+        """Log which containers have got their files, as their hooks tell it."""
+        with _bound(self._skeleton.hook_socket) as listener:
+            while True:
+                note = await listener.recv(_MAX_NOTE_BYTES)
+                try:
+                    told = json.loads(note)
+                    container, pid = str(told["id"])[:128], int(told["pid"])
+                except (ValueError, KeyError, TypeError):
+                    log.warning(
+                        "not understood on %s: %.100r", self._skeleton.hook_socket, note, extra={"event": "hook"}
+                    )
+                else:
+                    log.info("container %.128r (pid %d) has its files", container, pid, extra={"event": "hooked"})
+
+
+@contextmanager
+def _bound(path: str) -> Iterator[trio.socket.SocketType]:
+    """A datagram socket at ``path`` that only root may write to; what a dead daemon left there goes."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        mask = os.umask(0o177)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(mask)
+        ours = os.stat(path)
+        try:
+            yield trio.socket.from_stdlib_socket(listener)
+        finally:
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(path), ours):  # else it is a successor's
+                    os.unlink(path)
+
+
+@asynccontextmanager
+async def prepared(run_directory: str, *, succeed: bool) -> AsyncIterator[Publication]:
+    """The slots made, dead views gone, and a guard running. Raises OSError.
+
+    Needs the run directory's lock, or to ``succeed`` its owner, whose views stay.
+    """
+    skeleton = Skeleton(run_directory)
+    if not succeed:
+        # Whose they were is dead: we hold the lock. The host's files are better than the errors that they give.
+        stale = withdraw(skeleton)
+        if stale:
+            log.warning("removed %d views of a procview that had died", stale)
+    skeleton.make(SLOT_NAMES)
+    publication = Publication(skeleton)
+    await publication.start_guard()
+    try:
+        yield publication
+    finally:
+        await publication.end_guard()

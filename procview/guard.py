@@ -1,0 +1,132 @@
+"""The guard: a second, small process that takes the views away when the daemon dies or hangs.
+
+The daemon cannot do that itself: SIGKILL leaves it no time, SIGSTOP no way. Its guard holds the other end of a socket
+that closes when the daemon is gone, and while views are published it looks, four times a second, whether requests
+wait for an answer. If some do, it asks a question of its own; unanswered in time, it withdraws the views from all
+containers and ends the connection, so that those who wait get an error instead of waiting for ever.
+
+Run by the daemon as ``python -m procview.guard RUN_DIRECTORY``, with the socket as its standard input. On it come
+lines: ``watch DEVICE MOUNT`` before views are published, and when that mount has moved; ``end`` when the daemon has
+withdrawn them itself.
+"""
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+
+from procview import logs
+from procview.mounts import clone_tree, waiting_requests
+from procview.slots.publish import cut_off, withdraw
+from procview.slots.skeleton import Skeleton
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.25
+ANSWER_SECONDS = 0.5
+"""A daemon that answers nothing for this long is taken to hang; with LOOK_SECONDS it makes less than a second."""
+LET_GO_STATUS = 3
+"""The exit status of a guard that has taken the views away: there is nothing left to watch."""
+
+
+class Guard:
+    """Watches one daemon. ``channel`` is the socket to it."""
+
+    def __init__(self, skeleton: Skeleton, channel: socket.socket) -> None:
+        self._skeleton = skeleton
+        self._channel = channel
+        self._device = ""
+        self._mount = ""
+        self._root = -1
+
+    def run(self) -> int:
+        """Until the daemon is gone, hangs, or has told that it ends; the exit status."""
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        unread = b""
+        while True:
+            if self._device and not poll.poll(LOOK_SECONDS * 1000):
+                if self._requests_wait() and not self._answers():
+                    return self._let_go(f"the daemon has not answered for {ANSWER_SECONDS} s")
+                continue
+            received = self._receive()
+            if not received:
+                # A guard that was slow to start may have pinned the mount of the next daemon, under the same number.
+                return 0 if self._root < 0 or self._is_alive() else self._let_go("the daemon has died")
+            *lines, unread = (unread + received).split(b"\n")
+            for line in lines:
+                command, *words = os.fsdecode(line).split(" ", 2)
+                if command == "end":
+                    return 0
+                self._watch(*words)
+
+    def _receive(self) -> bytes:
+        with contextlib.suppress(ConnectionResetError):
+            return self._channel.recv(65536)
+        return b""
+
+    def _watch(self, device: str, mount: str) -> None:
+        self._device, self._mount = device, mount
+        if self._root >= 0:
+            os.close(self._root)
+            self._root = -1
+        # Pins the file system, so that its device number cannot become that of another one while we go by it. When
+        # it is unmounted already, the daemon is at its end, and its successor has cleared up.
+        with contextlib.suppress(OSError):
+            self._root = clone_tree(mount)  # a copy, mounted nowhere: the mount itself does not become busy
+
+    def _requests_wait(self) -> bool:
+        """Whether the kernel has requests without an answer; where it does not tell, perhaps."""
+        try:
+            return waiting_requests(self._device) != 0
+        except OSError:
+            return True
+
+    def _answers(self) -> bool:
+        """Whether statfs(2), which the kernel never answers from a cache, comes back in time."""
+
+        def ask() -> None:
+            # An error is an answer as well: the connection has ended, and the daemon will see that itself.
+            self._is_alive()
+
+        # A thread, because nothing but the end of the connection gets a question back; it then ends too.
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(ANSWER_SECONDS)
+        return not thread.is_alive()
+
+    def _is_alive(self) -> bool:
+        """Whether the file system answers; waits for that as long as it takes."""
+        try:
+            os.statvfs(f"/proc/self/fd/{self._root}")
+        except OSError:
+            return False
+        return True
+
+    def _let_go(self, why: str) -> int:
+        """Take this daemon's views out of all containers, then its mount away, and end its connection."""
+        try:
+            count = withdraw(self._skeleton, self._device)
+            log.error("%s: %d views are withdrawn, containers read the host's files", why, count)
+            cut_off(self._mount, self._device)
+        except OSError as error:
+            log.error("%s, and taking its views away failed: %s", why, error)
+            return 1
+        return LET_GO_STATUS
+
+
+def main() -> None:
+    """The guard's process."""
+    # The service manager signals all processes of the service: what counts for the guard is the end of the daemon.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    logs.set_up("info")
+    sys.exit(Guard(Skeleton(sys.argv[1]), socket.socket(fileno=0)).run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,311 @@
+"""The containers on this host, and what is mounted over their files: from the outside, without touching them.
+
+Reads of each process of interest, below /proc/<pid>: ns/pid and ns/mnt (links), status, cgroup and mountinfo. Nothing
+here reads what comes out of a container's memory (cmdline, environ): a container can make that hang. Processes end at
+any time; whoever is gone is left out.
+
+Links and status are read here and not through psutil, which knows neither of namespaces nor of NSpid; a readlink for
+each process of the host (2 µs) is what a walk costs.
+"""
+
+import enum
+import fcntl
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from procview.mounts import MountEntry, mount_table, parse_mountinfo
+from procview.slots.skeleton import Skeleton, trees_of
+
+_NS_GET_PARENT = 0xB702
+"""ioctl_nsfs(2): a descriptor of the namespace's parent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A pid namespace other than the host's. ``name`` and ``command`` are as hostile as the container: see label."""
+
+    pid: int
+    """Of its init, as the host numbers it."""
+    pid_namespace: int
+    name: str
+    """Its id where its cgroup tells one, else the last part of its cgroup's path, else its init's command."""
+    command: str
+    """The name of the program that its init runs, 15 bytes at most."""
+    parent: int = 0
+    """The pid namespace around it; 0: not known."""
+    shares_host_mounts: bool = False
+    """Whether it lives in the host's mount namespace (as sandboxes of browsers do): its /proc is the host's own."""
+
+    @property
+    def label(self) -> str:
+        """The name for people."""
+        return f"{printable(self.name)} (pid {self.pid})"
+
+
+def printable(text: str) -> str:
+    r"""``text`` on one line of a terminal: control characters, and whatever else does not print, as \x1b."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in text
+    )
+
+
+def running(proc: str = "/proc") -> list[Container]:
+    """All containers, nested ones too, by the pid of their inits.
+
+    One whose init is not to be seen is left out: it is dying, or was made in the last instant. So is one whose
+    namespaces we may not look at.
+    """
+    host = _namespace(proc, "self", "pid")
+    host_mounts = {_namespace(proc, "self", "mnt"), _namespace(proc, "1", "mnt")} - {0}
+    found = [
+        container
+        for pid in sorted(int(entry) for entry in os.listdir(proc) if entry.isdecimal())
+        if (namespace := _namespace(proc, str(pid), "pid")) not in {0, host}
+        and (container := _container(proc, pid, namespace, host_mounts)) is not None
+    ]
+    # A process that has entered a dying namespace can be numbered 1 there after its init: the first one counts.
+    return list({container.pid_namespace: container for container in reversed(found)}.values())[::-1]
+
+
+def containing(pid: int, among: Iterable[Container], proc: str = "/proc") -> Container | None:
+    """The container that process ``pid`` is in; None if it is the host's own. Raises ProcessLookupError."""
+    namespace = _namespace(proc, str(pid), "pid")
+    if not namespace:
+        raise ProcessLookupError(f"no process {pid}, or its namespaces may not be read")
+    if namespace == _namespace(proc, "self", "pid"):
+        return None
+    for container in among:
+        if container.pid_namespace == namespace:
+            return container
+    raise ProcessLookupError(f"the container of process {pid} has no init: it is ending")
+
+
+def is_running(container: Container, proc: str = "/proc") -> bool:
+    """Whether its init is still there, and not another process with the same number."""
+    pid = str(container.pid)
+    # A dead process that nobody has reaped still has its pid namespace, but no other.
+    return _namespace(proc, pid, "pid") == container.pid_namespace and _namespace(proc, pid, "mnt") != 0
+
+
+def _container(proc: str, pid: int, namespace: int, host_mounts: set[int]) -> Container | None:
+    """The container whose init ``pid`` is; None if it is no init, or gone."""
+    try:
+        status = dict(line.split(":\t", 1) for line in _lines(f"{proc}/{pid}/status") if ":\t" in line)
+        if status["NSpid"].split()[-1] != "1" or status["State"].startswith(("Z", "X")):
+            return None
+        name = name_in(_lines(f"{proc}/{pid}/cgroup")) or status["Name"]
+        mounts = _namespace(proc, str(pid), "mnt")
+        parent = _parent(proc, pid)
+        # All of it was about one process, if its number still means the same namespace.
+        if not mounts or _namespace(proc, str(pid), "pid") != namespace:
+            return None
+    except (OSError, KeyError, IndexError):
+        return None
+    return Container(pid, namespace, name, status["Name"], parent, shares_host_mounts=mounts in host_mounts)
+
+
+def _lines(path: str) -> list[str]:
+    """Only the kernel's own newlines count: in a name, a carriage return and its like are characters as any other."""
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        return file.read().split("\n")
+
+
+def _namespace(proc: str, pid: str, kind: str) -> int:
+    """The inode number of a namespace of process ``pid``; 0 if it is gone, or may not be read."""
+    try:
+        return int(os.readlink(f"{proc}/{pid}/ns/{kind}").partition("[")[2].rstrip("]"))
+    except (OSError, ValueError):
+        return 0
+
+
+def _parent(proc: str, pid: int) -> int:
+    try:
+        inner = os.open(f"{proc}/{pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            outer = fcntl.ioctl(inner, _NS_GET_PARENT)
+        finally:
+            os.close(inner)
+        try:
+            return os.fstat(outer).st_ino
+        finally:
+            os.close(outer)
+    except OSError:
+        return 0
+
+
+# How engines name the cgroups of their containers. The last match in a path counts: containers can be nested.
+_ENGINES = [
+    re.compile(pattern)
+    for pattern in (
+        r"(?:docker|libpod|crio|cri-containerd|containerd|nerdctl|isulad|runc|crun)-(?!conmon-)(?P<id>.+)\.scope",
+        r"(?:libpod|crio|cri-containerd)-(?!conmon-)(?P<id>.+)",
+        r"lxc\.payload\.(?P<id>.+)",
+        r"machine-(?P<systemd>.+)\.scope",
+        r"systemd-nspawn@(?P<systemd>.+)\.service",
+        r"(?P<id>[0-9a-f]{64})",  # docker, containerd and iSulad without systemd, below a folder of theirs
+    )
+]
+_LXC_FOLDERS = {"lxc", "lxc.payload"}
+"""LXC's folders on v1, with a container's name right below."""
+_INNER = {"init.scope", "container", "payload", "supervisor", "ns"}
+"""What engines, and systemd in a container, put below a container's own cgroup."""
+
+
+def name_in(cgroups: Iterable[str]) -> str:
+    """What the lines of a /proc/<pid>/cgroup call the container; empty if it is in root cgroups only."""
+    paths = [fields[2].removesuffix(" (deleted)").strip("/").split("/")
+             for line in cgroups if len(fields := line.split(":", 2)) == 3]  # fmt: skip
+    deepest = max(paths, key=lambda path: len(path) if path != [""] else 0, default=[""])
+    for path in (deepest, *paths):
+        for at in range(len(path) - 1, -1, -1):
+            if name := _engine_name(path, at):
+                return name
+    while len(deepest) > 1 and deepest[-1] in _INNER:
+        deepest = deepest[:-1]
+    return deepest[-1]
+
+
+def _engine_name(path: list[str], at: int) -> str:
+    for pattern in _ENGINES:
+        match = pattern.fullmatch(path[at])
+        if match is not None:
+            groups = match.groupdict()
+            return groups["id"] if groups.get("id") else _systemd_unescape(groups["systemd"])
+    return path[at] if at and path[at - 1] in _LXC_FOLDERS else ""
+
+
+def _systemd_unescape(text: str) -> str:
+    return re.sub(r"\\x([0-9a-f]{2})", lambda match: chr(int(match[1], 16)), text)
+
+
+class State(enum.Enum):
+    """What a container reads in the place of a slot."""
+
+    ATTACHED = "attached"
+    """The slot, and over it the view that is served now."""
+    HOST = "host"
+    """The slot, and no view over it: the host's values."""
+    STALE = "stale"
+    """A view or a slot of ours that is no longer the current one, or one too many: detach and attach again."""
+    BOUND = "bound"
+    """The view that is served now, but without a slot: right, until the daemon goes."""
+    MISSING = "missing"
+    """Nothing of ours."""
+    FOREIGN = "foreign"
+    """Somebody else's mount covers the place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What a mount in a container must look like to be the current slot of one name, or the current view over it."""
+
+    fs_type: str
+    root: str
+    group: int
+    """The peer group of ``ctl``, which the mount in a container receives from."""
+    view: str | None
+    """The device of the view that is published; None: there is none."""
+
+    @classmethod
+    def of(cls, skeleton: Skeleton, name: str, table: Sequence[MountEntry]) -> Self | None:
+        """From ``table``, the host's mounts; None where ``ctl`` is not mounted."""
+        (tree,) = trees_of([name])
+        base = next(iter(stack(table, skeleton.ctl(tree))), None)
+        if base is None or base.ours or not base.shared:
+            return None
+        top = (stack(table, skeleton.ctl(name)) or [base])[-1]
+        root = base.root.rstrip("/") + name.removeprefix(tree)
+        return cls(base.fs_type, root, base.shared, top.device if top.ours else None)
+
+    def is_slot(self, entry: MountEntry) -> bool:
+        return self.was_slot(entry) and entry.master == self.group
+
+    def was_slot(self, entry: MountEntry) -> bool:
+        """Whether it is the kernel's own file, bound from whatever skeleton: each has a procfs of its own."""
+        return (entry.fs_type, entry.root) == (self.fs_type, self.root)
+
+    def is_view(self, entry: MountEntry) -> bool:
+        return entry.ours and entry.device == self.view
+
+
+def slots(skeleton: Skeleton) -> dict[str, Slot | None]:
+    """All slots by name, as they are now; None for one that is broken on the host. Raises OSError."""
+    table = mount_table()
+    return {name: Slot.of(skeleton, name, table) for name in skeleton.names()}
+
+
+def states(
+    container: Container, skeleton: Skeleton, current: Mapping[str, Slot | None] | None = None, proc: str = "/proc"
+) -> dict[str, State]:
+    """The state of each slot in ``container``, by the slot's name.
+
+    ``current`` are the slots of the host, for whoever asks about many containers. Raises ProcessLookupError when the
+    container has ended, and OSError.
+    """
+    if current is None:
+        current = slots(skeleton)
+    table = mounts_of(container, proc)
+    return {name: _state(stack(table, f"/{name}"), slot) for name, slot in current.items()}
+
+
+def mounts_of(container: Container, proc: str = "/proc") -> list[MountEntry]:
+    """What is mounted in a container. Raises ProcessLookupError when it has ended, and PermissionError."""
+    try:
+        with open(
+            f"{proc}/{container.pid}/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n"
+        ) as file:
+            table = list(parse_mountinfo(file.read()))
+    except PermissionError:
+        raise
+    except OSError:  # ENOENT, ESRCH, or EINVAL of a process that is exiting
+        table = []
+    if not table or not is_running(container, proc):
+        raise ProcessLookupError(f"{container.label} has ended")
+    return table
+
+
+_OUTSIDE = -1
+"""The parent of mounts whose parent a process cannot see; no mount's number."""
+
+
+def stack(table: Sequence[MountEntry], path: str) -> list[MountEntry]:
+    """The mounts at exactly ``path`` (which has no links in it), each over the one before; the last is visible.
+
+    Found as the kernel does, from the root down: a mount below a folder that something else covers is not among them.
+    """
+    ids = {entry.mount_id for entry in table}
+    over = {}
+    for entry in table:
+        # The root's parent is itself or not in the table. Nor is that of any mount on the file system of the root if
+        # the process has changed its root to a folder which is no mount: then there is no entry for the root.
+        seen = entry.parent_id in ids and entry.parent_id != entry.mount_id
+        over[entry.parent_id if seen else _OUTSIDE, entry.path] = entry
+    here, found = _OUTSIDE, list[MountEntry]()
+    parts = [part for part in path.split("/") if part]
+    for end in range(len(parts) + 1):
+        place = "/" + "/".join(parts[:end])
+        found = []
+        while (here, place) in over:
+            found.append(over[here, place])
+            here = found[-1].mount_id
+    return found
+
+
+def _state(mounted: list[MountEntry], slot: Slot | None) -> State:
+    if not mounted:
+        return State.MISSING
+    top = mounted[-1]
+    if slot is None:  # broken on the host: no slot is current, nor any view
+        return State.STALE if top.ours else State.FOREIGN
+    if not top.ours and not slot.was_slot(top):
+        return State.FOREIGN
+    last = max((at for at, entry in enumerate(mounted) if slot.is_slot(entry)), default=None)
+    if last is None:
+        return State.BOUND if slot.is_view(top) else State.STALE
+    above = mounted[last + 1 :]
+    if not above:
+        return State.HOST
+    return State.ATTACHED if len(above) == 1 and slot.is_view(above[0]) else State.STALE
