@@ -68,6 +68,19 @@ class Place:
             daemon.says("serving ")
         return daemon
 
+    def crash(self) -> "Daemon":
+        """Start a daemon, and kill it together with its guard, so that its views stay."""
+        daemon = self.start()
+        guard = daemon.guard()
+        assert guard is not None
+        guard.suspend()
+        daemon.process.kill()
+        daemon.process.wait()
+        guard.kill()
+        guard.wait(DEADLINE_SECONDS)
+        assert self.ours()
+        return daemon
+
     def clean_up(self) -> None:
         """End every daemon and its guard, and take away every mount below the folder."""
         for daemon in self.started:

@@ -80,20 +80,8 @@ def test_the_same_mount_under_another_name_is_refused_too(place: Place) -> None:
     assert "another procview (pid " in second.said
 
 
-def crash(place: Place) -> None:
-    """A daemon that dies together with its guard."""
-    daemon = place.start()
-    guard = daemon.guard()
-    assert guard is not None
-    guard.suspend()
-    daemon.process.kill()
-    daemon.process.wait()
-    guard.kill()
-    guard.wait(20)
-
-
 def test_what_a_crash_left_is_cleared(place: Place) -> None:
-    crash(place)
+    place.crash()
     assert is_mounted(place.mount)
     with pytest.raises(OSError):
         (place.mount / "proc/uptime").read_bytes()
@@ -107,7 +95,7 @@ def test_what_a_crash_left_is_cleared(place: Place) -> None:
 
 def test_two_crashes_are_cleared(place: Place) -> None:
     for _ in range(2):
-        crash(place)
+        place.crash()
         (place.run_directory / "lock").unlink()
     place.start().stop()
     assert not place.ours()

@@ -15,7 +15,7 @@ import pytest
 from procview.mounts import mount_table, top_mount
 from procview.slots.publish import published
 from procview.slots.skeleton import Skeleton
-from tests.daemon.process import Daemon, Place, eventually, needs_mount
+from tests.daemon.process import Place, eventually, needs_mount
 
 pytestmark = needs_mount
 
@@ -236,22 +236,8 @@ def withdraw(place: Place, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
 
-def crashed(place: Place) -> Daemon:
-    """A daemon that died together with its guard, so that its views are still there."""
-    daemon = place.start()
-    guard = daemon.guard()
-    assert guard is not None
-    guard.suspend()
-    daemon.process.kill()
-    daemon.process.wait()
-    guard.kill()
-    guard.wait(20)
-    assert place.ours()
-    return daemon
-
-
 def test_withdraw_after_a_crash(place: Place) -> None:
-    crashed(place)
+    place.crash()
     done = withdraw(place)
     assert done.returncode == 0, done.stderr
     assert "views withdrawn" in done.stdout
@@ -289,7 +275,7 @@ def test_withdraw_leaves_a_daemon_that_answers(place: Place) -> None:
 
 
 def test_withdraw_removes_the_slots_when_told_to(place: Place) -> None:
-    crashed(place)
+    place.crash()
     done = withdraw(place, "--remove")
     assert done.returncode == 0, done.stderr
     assert not place.run_directory.exists()
@@ -298,7 +284,7 @@ def test_withdraw_removes_the_slots_when_told_to(place: Place) -> None:
 
 
 def test_withdraw_touches_no_foreign_mount(place: Place) -> None:
-    crashed(place)
+    place.crash()
     subprocess.run(["mount", "-t", "tmpfs", "other", skeleton_of(place).ctl("proc/uptime")], check=False)
     subprocess.run(["mount", "-t", "tmpfs", "other", place.mount], check=True)
     withdraw(place)
