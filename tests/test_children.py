@@ -74,7 +74,7 @@ def test_a_child_holds_none_of_our_streams_and_dies_with_us() -> None:
         from procview.children import Child
         Child(lambda send: (send(1), time.sleep(1000)))
         child = Child(lambda send: (send([os.readlink(f"/proc/self/fd/{n}") for n in range(3)]), time.sleep(1000)))
-        print(child.received()[0], child._pid)
+        print(child.received()[0], child._pid, flush=True)
         os._exit(0)
     """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=10)
