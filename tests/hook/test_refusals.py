@@ -187,7 +187,8 @@ def test_half_a_skeleton_is_told(place: Place, prepare: Prepare, hook: HookProce
     detach(f"{place.run_directory}/src/proc")
     hook.run(state_of(container))
     (line,) = hook.says()
-    assert "no slots below" in line
+    assert "are not in sight" in line
+    assert "start the engine again" in line
     mount(f"{place.run_directory}/ctl/proc", f"{place.run_directory}/src/proc", None, MS_BIND)
     mount("none", f"{place.run_directory}/src/proc", None, MS_PRIVATE)
     hook.run(state_of(container))
