@@ -230,6 +230,8 @@ def unshare() -> Iterator[Unshare]:
         started.append(Namespaces(subprocess.Popen(argv, stdout=subprocess.PIPE), cgroup, name))
         assert started[-1].process.stdout is not None
         assert started[-1].process.stdout.readline() == b"ready\n"
+        if run is READY:  # said by the shell, right before it becomes the program
+            eventually(lambda: "sleep" in [container.command for container in started[-1].found()], "the program")
         return started[-1]
 
     yield start
@@ -240,7 +242,6 @@ def unshare() -> Iterator[Unshare]:
 @needs_root
 def test_a_container_is_found_with_its_init(unshare: Unshare) -> None:
     web = unshare("-m", "-p", "-f", "--mount-proc")
-    eventually(lambda: [container for container in web.found() if container.command != "sh"], "the program")
     (container,) = web.found()
     assert container.pid == web.pid
     assert container.pid_namespace == os.stat(f"/proc/{web.pid}/ns/pid").st_ino
@@ -269,7 +270,9 @@ def test_a_sandbox_that_shares_the_hosts_mounts_is_told(unshare: Unshare) -> Non
 @needs_root
 def test_containers_in_containers_are_found_with_what_they_are_in(unshare: Unshare) -> None:
     inner = 'sleep 1000 & exec unshare --kill-child -m -p -f --mount-proc sh -c "echo ready; exec sleep 1000"'
-    outside, inside = unshare("-m", "-p", "-f", "--mount-proc", run=inner).found()
+    web = unshare("-m", "-p", "-f", "--mount-proc", run=inner)
+    eventually(lambda: web.found()[1].command == "sleep", "the program")
+    outside, inside = web.found()
     assert inside.parent == outside.pid_namespace
     assert (outside.command, inside.command) == ("unshare", "sleep")
     assert containers.containing(inside.pid, running()) == inside
