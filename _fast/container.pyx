@@ -10,6 +10,7 @@ from libc.stdint cimport uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
 
+from procview._fast.counters cimport counters_free
 from procview._fast.host cimport host_boottime_ns, namespace_of
 from procview._fast.init cimport boottime_offset_of, start_ticks_of
 from procview._fast.kept cimport (
@@ -74,6 +75,7 @@ cdef void container_put(Containers *containers, Container *container) noexcept n
     text_free(&container.key)
     free(container.accounting.shown)
     free(container.accounting.start)
+    counters_free(&container.events)
     free(container.devices.list)
     pthread_mutex_destroy(&container.lock)
     free(container)

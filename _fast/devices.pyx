@@ -403,3 +403,14 @@ cdef bint name_of_device(
         rest.at = slash + 1
     snprintf(name, size, b"%.*s", <int>span_length(rest), rest.at)
     return True
+
+
+cdef bint stands_on_others(const Host *host, unsigned int major_number, unsigned int minor_number) noexcept nogil:
+    """Whether it is a device of the device mapper or a RAID (md), whose I/O is done by the devices below it."""
+    cdef char path[64]
+    cdef stat_t info
+    snprintf(path, sizeof(path), b"dev/block/%u:%u/dm", major_number, minor_number)
+    if fstatat(host.sys_fd, path, &info, 0) == 0:
+        return True
+    snprintf(path, sizeof(path), b"dev/block/%u:%u/md", major_number, minor_number)
+    return fstatat(host.sys_fd, path, &info, 0) == 0

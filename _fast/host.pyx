@@ -20,6 +20,7 @@ from procview._fast.posix cimport (
     O_DIRECTORY,
     O_RDONLY,
     _SC_CLK_TCK,
+    _SC_PAGESIZE,
     clock_ns,
     close,
     closedir,
@@ -61,9 +62,11 @@ cdef int host_init(Host *host, Keeper *keeper, int proc_fd, int sys_fd, int64_t 
     host.sys_fd = sys_fd
     host.frozen_boottime_ns = frozen_boottime_ns
     host.ticks_per_second = <uint64_t>sysconf(_SC_CLK_TCK)
+    host.page_bytes = <uint64_t>sysconf(_SC_PAGESIZE)
     kept_init(&host.meminfo)
     kept_init(&host.online)
     kept_init(&host.overcommit_ratio)
+    kept_init(&host.vmstat)
     for i in range(MOST_HUGE_PAGE_SIZES):
         kept_init(&host.nr_hugepages[i])
     pthread_mutex_init(&host.lock, NULL)
@@ -72,6 +75,7 @@ cdef int host_init(Host *host, Keeper *keeper, int proc_fd, int sys_fd, int64_t 
     if not namespace_of(host, b"self", b"cgroup", &host.cgroupns):
         host.cgroupns = 0
     find_huge_page_sizes(host)
+    host.huge_page_bytes = transparent_huge_page_bytes(host)
     count_columns(host)
     return 0
 
@@ -81,6 +85,7 @@ cdef void host_free(Host *host) noexcept nogil:
     kept_drop(host.keeper, &host.meminfo)
     kept_drop(host.keeper, &host.online)
     kept_drop(host.keeper, &host.overcommit_ratio)
+    kept_drop(host.keeper, &host.vmstat)
     for i in range(MOST_HUGE_PAGE_SIZES):
         kept_drop(host.keeper, &host.nr_hugepages[i])
     pthread_mutex_destroy(&host.lock)
@@ -120,6 +125,18 @@ cdef void find_huge_page_sizes(Host *host) noexcept nogil:
             snprintf(host.huge_page_name[host.huge_page_sizes], 16, b"%luKB", <unsigned long>kb)
         host.huge_page_sizes += 1
     closedir(directory)
+
+
+cdef uint64_t transparent_huge_page_bytes(Host *host) noexcept nogil:
+    cdef Text text
+    cdef Span rest
+    cdef uint64_t size = 0
+    text_init(&text)
+    if read_path(host.sys_fd, b"kernel/mm/transparent_hugepage/hpage_pmd_size", &text, HOST_FILE_BYTES) > 0:
+        rest = span(text.data, text.length)
+        scan_u64(&rest, &size)
+    text_free(&text)
+    return size
 
 
 cdef void count_columns(Host *host) noexcept nogil:

@@ -183,6 +183,7 @@ cdef void name_files(Layout *layout, Host *host) noexcept nogil:
     name_file(layout, MEMORY_LIMIT, b"memory.limit_in_bytes", b"memory.max")
     name_file(layout, MEMORY_USAGE, b"memory.usage_in_bytes", b"memory.current")
     name_file(layout, MEMORY_STAT, b"memory.stat", b"memory.stat")
+    name_file(layout, MEMORY_EVENTS, b"memory.oom_control", b"memory.events")
     name_file(layout, SWAP_LIMIT, b"memory.memsw.limit_in_bytes", b"memory.swap.max")
     name_file(layout, SWAP_USAGE, b"memory.memsw.usage_in_bytes", b"memory.swap.current")
     name_file(layout, SWAPPINESS, b"memory.swappiness", b"")

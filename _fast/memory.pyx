@@ -49,6 +49,7 @@ from procview._fast.snapshot cimport (
     STAT_FILE_MAPPED,
     STAT_FILE_THP,
     STAT_FILE_WRITEBACK,
+    STAT_HUGETLB,
     STAT_INACTIVE_ANON,
     STAT_INACTIVE_FILE,
     STAT_KERNEL_STACK,
@@ -144,6 +145,7 @@ name_key(STAT_UNEVICTABLE, b"total_unevictable", b"unevictable")
 name_key(STAT_SLAB_RECLAIMABLE, b"", b"slab_reclaimable")
 name_key(STAT_SLAB_UNRECLAIMABLE, b"", b"slab_unreclaimable")
 name_key(STAT_SLAB, b"", b"slab")
+name_key(STAT_HUGETLB, b"", b"hugetlb")
 
 
 cdef int read_memory(Snapshot *snapshot, Host *host, Groups *groups, const Scope *scope, bint swap_only) noexcept nogil:
@@ -166,7 +168,7 @@ cdef int read_memory(Snapshot *snapshot, Host *host, Groups *groups, const Scope
     memory.total_bytes = host_total
     if group != NULL:
         read_limits(memory, groups, group, host_total, &snapshot.scratch)
-        read_stat(memory, groups, group, &snapshot.scratch)
+        read_stat(memory, groups, group, &snapshot.memory_stat, &snapshot.scratch)
     if not memory.has_usage:
         snapshot.absent |= 1 << MEMORY
     memory.overcommit_percent = read_overcommit(host, &snapshot.scratch)
@@ -231,7 +233,10 @@ cdef void read_limits(
         memory.free_bytes = memory.total_bytes
 
 
-cdef void read_stat(Memory *memory, Groups *groups, Group *group, Text *scratch) noexcept nogil:
+cdef void read_stat(
+    Memory *memory, Groups *groups, Group *group, Text *text, Text *scratch
+) noexcept nogil:
+    """Read memory.stat into ``text``, and from it what meminfo shows."""
     cdef bint v1 = group_version(groups, group) == 1
     cdef const Key *keys = &v1_keys[0]
     cdef Span rest
@@ -241,9 +246,9 @@ cdef void read_stat(Memory *memory, Groups *groups, Group *group, Text *scratch)
     cdef int which
     if not v1:
         keys = &v2_keys[0]
-    if group_read(groups, group, MEMORY_STAT, scratch) <= 0:
+    if group_read(groups, group, MEMORY_STAT, text) <= 0:
         return
-    rest = span(scratch.data, scratch.length)
+    rest = span(text.data, text.length)
     while next_line(&rest, &line):
         if v1 and not span_starts(line, b"total_", 6):
             continue   # the cgroup without those below it

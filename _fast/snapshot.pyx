@@ -13,6 +13,7 @@ from procview._fast.cpuinfo_host cimport cpuinfo_put, cpuinfo_take
 from procview._fast.cpus cimport count_cpus
 from procview._fast.cputime cimport read_cpus_and_time, read_tasks
 from procview._fast.disks cimport read_disks
+from procview._fast.events cimport read_events
 from procview._fast.host cimport host_boottime_ns
 from procview._fast.kept cimport keeper_starved
 from procview._fast.layout cimport CONTROLLERS, PRESSURE_CPU
@@ -32,10 +33,13 @@ cdef void snapshot_init(Snapshot *snapshot) noexcept nogil:
 
 cdef void snapshot_free(Snapshot *snapshot) noexcept nogil:
     text_free(&snapshot.host_meminfo)
+    text_free(&snapshot.memory_stat)
+    text_free(&snapshot.host_vmstat)
     text_free(&snapshot.pressure)
     text_free(&snapshot.scratch)
     text_free(&snapshot.more_scratch)
     free(snapshot.columns)
+    free(snapshot.events)
     free(snapshot.disks)
     if snapshot.cpuinfo != NULL:
         cpuinfo_put(snapshot.cpuinfo)
@@ -118,6 +122,12 @@ cdef int fill(
             return FAILED
     if needs & (NEED_MEMORY | NEED_SWAP):
         verdict = read_memory(snapshot, host, groups, scope, not needs & NEED_MEMORY)
+        if verdict != SCOPED:
+            return verdict
+    if needs & NEED_EVENTS:
+        snapshot.page_bytes = host.page_bytes
+        snapshot.huge_page_bytes = host.huge_page_bytes
+        verdict = read_events(snapshot, host, groups, container, scope)
         if verdict != SCOPED:
             return verdict
     if needs & NEED_TASKS:

@@ -13,12 +13,14 @@ from procview._fast.pressure cimport render_pressure
 from procview._fast.stat cimport render_stat
 from procview._fast.swaps cimport render_swaps
 from procview._fast.uptime cimport render_uptime
+from procview._fast.vmstat cimport render_vmstat
 from procview._fast.snapshot cimport (
     NEED_CPUINFO,
     NEED_CPUS,
     NEED_CPUTIME,
     NEED_DISKS,
     NEED_DISK_COUNTS,
+    NEED_EVENTS,
     NEED_LOAD,
     NEED_MEMORY,
     NEED_PRESSURE,
@@ -69,6 +71,7 @@ register("proc/pressure/memory", NEED_PRESSURE, 1, render_pressure)
 register("proc/stat", NEED_CPUS | NEED_CPUTIME | NEED_TASKS, 0, render_stat)
 register("proc/swaps", NEED_SWAP, 0, render_swaps)
 register("proc/uptime", NEED_UPTIME | NEED_CPUS | NEED_CPUTIME, 0, render_uptime)
+register("proc/vmstat", NEED_MEMORY | NEED_EVENTS, 0, render_vmstat)
 register(f"{CPU_DIRECTORY}/offline", 0, 0, render_offline)
 register(f"{CPU_DIRECTORY}/online", NEED_CPUS, 0, render_online)
 register(f"{CPU_DIRECTORY}/possible", NEED_CPUS, 0, render_online)

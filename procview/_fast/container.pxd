@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from procview._fast.accounts cimport Accounting
 from procview._fast.cgroup cimport Groups
+from procview._fast.counters cimport Counters
 from procview._fast.host cimport Host
 from procview._fast.kept cimport Kept
 from procview._fast.posix cimport pthread_mutex_t
@@ -53,6 +54,7 @@ cdef struct Container:
     Text init_paths           # /proc/<init>/cgroup as it was when scope was found; empty for a scope of its own
     int64_t next_mount_look_ns
     Accounting accounting
+    Counters events           # by line of /proc/vmstat
     Load load
     bint devices_in_work
     Devices devices

@@ -23,9 +23,12 @@ cdef struct Host:
     uint64_t cgroupns
     int64_t frozen_boottime_ns   # -1: ask the clock
     uint64_t ticks_per_second
+    uint64_t page_bytes
+    uint64_t huge_page_bytes     # of a transparent huge page; 0: there are none
     Kept meminfo
     Kept online
     Kept overcommit_ratio
+    Kept vmstat
     Kept nr_hugepages[MOST_HUGE_PAGE_SIZES]
     int huge_page_sizes
     uint64_t huge_page_kb[MOST_HUGE_PAGE_SIZES]

@@ -18,6 +18,7 @@ cdef enum:  # files of a group
     MEMORY_LIMIT
     MEMORY_USAGE
     MEMORY_STAT
+    MEMORY_EVENTS   # v1: memory.oom_control, for its oom_kill
     SWAP_LIMIT      # v1: of memory and swap together
     SWAP_USAGE      # v1: of memory and swap together
     SWAPPINESS      # v1 only

@@ -61,6 +61,7 @@ cdef extern from "<unistd.h>" nogil:
     long sysconf(int name) noexcept
     enum:
         _SC_CLK_TCK
+        _SC_PAGESIZE
 
 cdef extern from "<sys/stat.h>" nogil:
     struct stat_t "stat":

@@ -23,6 +23,7 @@ cdef enum:  # needs
     NEED_LOAD = 256
     NEED_CPUINFO = 512     # and NEED_CPUS
     NEED_PRESSURE = 1024
+    NEED_EVENTS = 2048     # and NEED_MEMORY
 
 # What can keep the container's numbers from being shown, so that the host's file is.
 cdef enum:  # verdicts
@@ -58,6 +59,7 @@ cdef enum:
     STAT_SLAB_RECLAIMABLE
     STAT_SLAB_UNRECLAIMABLE
     STAT_SLAB
+    STAT_HUGETLB
     STAT_KEYS
 
 cdef struct Settings:
@@ -109,6 +111,12 @@ cdef struct Snapshot:
     int cpus                       # N: the first N of S are visible
     Memory memory
     Text host_meminfo
+    Text memory_stat
+    uint64_t page_bytes
+    uint64_t huge_page_bytes       # of a transparent huge page; 0: the kernel has none
+    Text host_vmstat
+    uint64_t *events               # one for each line of host_vmstat; nr_* aside
+    int events_capacity
     uint64_t *columns              # cpus x COLUMNS, ticks
     int columns_capacity           # CPUs
     uint64_t ticks_per_second

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Literal
 
 USER_HZ = 100
 NS_PER_TICK = 10**9 // USER_HZ
@@ -69,6 +70,8 @@ class Disk:
     partitions: tuple[Partition, ...] = ()
     sysfs_dir: str = "pci0000:00/0000:00:02.0/virtio1/block"
     """Where below sys/devices its folder is."""
+    stacked_as: Literal["", "dm", "md"] = ""
+    """Of the device mapper or a RAID: what is done on it is done on the disks below, too."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,10 @@ class Host:
     """False leaves out sys/devices/system/cpu/cpuN: hundreds of files that most tests do not look at."""
     meminfo: tuple[MeminfoLine, ...] = ()
     """Empty: tests.hosts.build makes one of 16 GB up."""
+    vmstat: tuple[tuple[str, int], ...] = ()
+    """Empty: tests.hosts.build makes one, of Linux 6.18."""
+    transparent_huge_page_bytes: int | None = 2 << 20
+    """None: the kernel has none."""
     swap_total_kb: int = 0
     swap_free_kb: int = 0
     overcommit_ratio: int = 50
@@ -241,6 +248,8 @@ class Container:
     cpu: CpuTimes = CpuTimes()
     memory_stat: Mapping[str, int] = field(default_factory=dict)
     """Keys exactly as the layout's memory.stat has them (v1 with and without ``total_``), in bytes or counts."""
+    oom_kills: int | None = None
+    """Of memory.events, v1 memory.oom_control; None: the file has no such line."""
     kmem_bytes: int | None = None
     """v1: memory.kmem.usage_in_bytes; None: no such file."""
     io: tuple[DeviceIo, ...] = ()

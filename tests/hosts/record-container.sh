@@ -2,7 +2,7 @@
 # record-container.sh [record.py options]: starts a container out of cgroupfs and unshare(1), lets it work for a moment, records the
 # host with it to standard output, and takes it away again. Root; cgroup v1 (also hybrid) or v2; runs in bare guests.
 # DISK, if set, is an unused block device: it is formatted and holds the container's root file system (overlay). Else /var/tmp
-# does. Written is past the page cache, since v1 counts only that for the cgroup that did it.
+# does. HUGE_PAGES, if set, is how many the host is to have; the container may use half of them (v2). Written is past the page cache, since v1 counts only that for the cgroup that did it.
 set -eu
 HERE=$(cd "$(dirname "$0")" && pwd)
 NAME=machine.slice/web-1
@@ -40,11 +40,12 @@ mknod "$WORK/merged/dev/null" c 1 3
 mknod "$WORK/merged/dev/zero" c 1 5
 [ -z "${DISK:-}" ] || mknod "$WORK/merged/dev/xvda" b $((0x$(stat -c %t "$DISK"))) $((0x$(stat -c %T "$DISK")))
 
+[ -z "${HUGE_PAGES:-}" ] || put /proc/sys/vm/nr_hugepages "$HUGE_PAGES"
 for group in $(groups); do
     mkdir -p "${group%/*}"
     case $group in
     $TOP/machine.slice/*)
-        put "${group%/*}/cgroup.subtree_control" "+cpu +cpuset +memory +io +pids"
+        put "${group%/*}/cgroup.subtree_control" "+cpu +cpuset +memory +io +pids +hugetlb"
         put "${group%/*}/memory.max" 402653184
         ;;
     */cpuset/*) cat "${group%/*/*}/cpuset.cpus" >"${group%/*}/cpuset.cpus"; cat "${group%/*/*}/cpuset.mems" >"${group%/*}/cpuset.mems" ;;
@@ -56,6 +57,7 @@ for group in $(groups); do
         [ ! -e "$group/memory.swap.max" ] || put "$group/memory.swap.max" 67108864
         put "$group/cpu.max" "150000 100000"
         put "$group/cpuset.cpus" 1-2
+        [ -z "${HUGE_PAGES:-}" ] || put "$group/hugetlb.2MB.max" $((HUGE_PAGES / 2 << 21))
         ;;
     */cpuset/*) put "$group/cpuset.cpus" 1; cat "${group%/*}/cpuset.mems" >"$group/cpuset.mems" ;;
     */memory/*) put "$group/memory.limit_in_bytes" 268435456 ;;

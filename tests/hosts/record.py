@@ -26,13 +26,14 @@ if __name__ == "__main__":
 from tests.hosts.trees import TreeText
 
 HOST_FILES = (
-    "meminfo", "stat", "cpuinfo", "uptime", "swaps", "diskstats", "partitions", "loadavg", "sys/vm/overcommit_ratio",
+    "meminfo", "stat", "cpuinfo", "uptime", "swaps", "diskstats", "partitions", "loadavg", "vmstat",
+    "sys/vm/overcommit_ratio",
 )  # fmt: skip
 PROCESS_FILES = ("stat", "status", "cgroup", "mountinfo", "timens_offsets")
 CGROUP_FILE = re.compile(
-    r"cgroup\.(controllers|procs|threads)|tasks|memory\.(max|current|stat|swap\.(max|current)|swappiness"
+    r"cgroup\.(controllers|procs|threads)|tasks|memory\.(max|current|stat|events|oom_control|numa_stat|swap\.(max|current)|swappiness"
     r"|(memsw\.|kmem\.)?(limit|usage)_in_bytes)|cpu\.(max|stat|cfs_quota_us|cfs_period_us)|cpuacct\.(usage|usage_all|usage_percpu|stat)"
-    r"|cpuset\.(cpus|cpus\.effective|effective_cpus)|io\.stat|(cpu|memory|io)\.pressure|pids\.current"
+    r"|cpuset\.(cpus|cpus\.effective|effective_cpus|mems|mems\.effective|effective_mems)|io\.stat|(cpu|memory|io)\.pressure|pids\.current"
     r"|blkio\.throttle\.(io_serviced|io_service_bytes)_recursive|hugetlb\.\w+\.(max|current|rsvd\.\w+|limit_in_bytes|usage_in_bytes)"
 )
 KEPT_MOUNTS = re.compile(r"/|/proc|/sys|/dev|/run|/var/tmp(/record\S*)?|/sys/fs/cgroup(/\S*)?")
@@ -74,10 +75,26 @@ class Recorder:
             self.file(f"/{here}/online", f"{here}/online")
             for name in os.listdir(f"/{here}/topology"):
                 self.file(f"/{here}/topology/{name}", f"{here}/topology/{name}")
+            for link in Path("/", here).glob("node[0-9]*"):
+                self.tree.links[f"{here}/{link.name}"] = os.readlink(link)
+
+    def nodes(self) -> None:
+        """The memory nodes. What else is there names blocks of memory, or does something when it is written."""
+        top = "sys/devices/system/node"
+        for name in ("online", "possible", "has_cpu", "has_memory", "has_normal_memory", "has_generic_initiator"):
+            self.file(f"/{top}/{name}", f"{top}/{name}")
+        for folder in Path("/", top).glob("node[0-9]*"):
+            here = f"{top}/{folder.name}"
+            for name in ("cpulist", "cpumap", "distance", "meminfo", "numastat", "vmstat"):
+                self.file(f"/{here}/{name}", f"{here}/{name}")
+            for link in folder.glob("cpu[0-9]*"):
+                self.tree.links[f"{here}/{link.name}"] = os.readlink(link)
 
     def huge_pages(self) -> None:
         for folder in Path("/sys/kernel/mm/hugepages").glob("*"):
             self.file(f"{folder}/nr_hugepages", f"{str(folder)[1:]}/nr_hugepages")
+        size = "sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
+        self.file(f"/{size}", size)
 
     def disks(self) -> None:
         for link in Path("/sys/dev/block").iterdir():
@@ -130,6 +147,7 @@ def main() -> None:
     recorder.process(options.init, threads=True)
     recorder.process(options.pid, threads=True)
     recorder.cpus()
+    recorder.nodes()
     recorder.huge_pages()
     recorder.disks()
     recorder.cgroups(options.init)

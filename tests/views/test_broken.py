@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.hosts.build import Tree, build
+from tests.hosts.build import VMSTAT_NAMES, Tree, build
 from tests.hosts.known import SYSTEM_DISK, WEB
 from tests.hosts.model import Container, CpuTimes, Host, HugePages, Layout, Level
 from tests.hosts.trees import fresh
@@ -49,7 +49,7 @@ CONTAINERS = {
     )
     for layout in (Layout.V2, Layout.V1)
 }
-VIEWS = ("meminfo", "swaps", "stat", "uptime", "cpuinfo", "diskstats", "partitions", "loadavg")
+VIEWS = ("meminfo", "swaps", "stat", "uptime", "cpuinfo", "diskstats", "partitions", "loadavg", "vmstat")
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda _: b"",
@@ -73,7 +73,14 @@ def cgroup_files(layout: Layout) -> list[str]:
     tree = Tree(Path("/nowhere"), layout, HOST, [container])
     names = {
         Layout.V2: {
-            "memory": ("memory.max", "memory.current", "memory.stat", "memory.swap.max", "memory.swap.current"),
+            "memory": (
+                "memory.max",
+                "memory.current",
+                "memory.stat",
+                "memory.events",
+                "memory.swap.max",
+                "memory.swap.current",
+            ),
             "cpu": ("cpu.max", "cpu.stat"),
             "cpuset": ("cpuset.cpus.effective",),
             "io": ("io.stat",),
@@ -85,6 +92,7 @@ def cgroup_files(layout: Layout) -> list[str]:
                 "memory.limit_in_bytes",
                 "memory.usage_in_bytes",
                 "memory.stat",
+                "memory.oom_control",
                 "memory.memsw.limit_in_bytes",
                 "memory.memsw.usage_in_bytes",
                 "memory.swappiness",
@@ -152,6 +160,8 @@ def check(view: str, text: str) -> None:
             assert text.startswith("major minor  #blocks  name\n\n")
         case "loadavg":
             assert re.fullmatch(r"\d+\.\d\d \d+\.\d\d \d+\.\d\d \d+/\d+ \d+\n", text)
+        case "vmstat":
+            assert [line.split()[0] for line in text.splitlines()] == VMSTAT_NAMES
 
 
 def render_all(tree: Tree, container: Container, broken: str) -> dict[str, str]:
@@ -200,7 +210,8 @@ def test_a_lasting_engine_recovers(scratch: Path, layout: Layout) -> None:
     with fresh(scratch) as folder:
         tree = build(folder, layout, HOST, container)
         engine = Engine(**tree.roots)
-        views = {view: engine.open(container.pid, f"proc/{view}") for view in VIEWS if view not in ("stat", "uptime")}
+        counting = ("stat", "uptime", "vmstat")  # do not go back to what was true before a number that was none
+        views = {view: engine.open(container.pid, f"proc/{view}") for view in VIEWS if view not in counting}
         whole = {view: opened.render() for view, opened in views.items()}
         for broken in cgroup_files(layout):
             good = (folder / broken).read_bytes()

@@ -1,0 +1,60 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Counters of a container that never go back, though the cgroup that counts may be another one than before.
+
+From one *source* (a cgroup, for as long as it lives) each counter is shown as ``start`` + what the kernel says, and
+never less than before. With another source, start is set so that counting goes on from what was shown last; so a thread
+that asked the old one before the change, and ends after it, does no harm.
+"""
+
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy, memset
+
+
+cdef void counters_free(Counters *counters) noexcept nogil:
+    free(counters.shown)
+    free(counters.start)
+
+
+cdef bint make_room(Counters *counters, int count) noexcept nogil:
+    cdef uint64_t *larger
+    if counters.capacity >= count:
+        return True
+    larger = <uint64_t *>realloc(counters.shown, <size_t>count * sizeof(uint64_t))
+    if larger == NULL:
+        return False
+    counters.shown = larger
+    larger = <uint64_t *>realloc(counters.start, <size_t>count * sizeof(uint64_t))
+    if larger == NULL:
+        return False
+    counters.start = larger
+    counters.capacity = count
+    return True
+
+
+cdef bint counters_settle(Counters *counters, uint64_t source, int count, uint64_t *values) noexcept nogil:
+    """Turn the kernel's ``values`` into those to show, in place. False when memory ran out.
+
+    Another ``count`` than before means other counters. The owner holds the lock.
+    """
+    cdef uint64_t value
+    cdef int i
+    if counters.count != count:
+        if not make_room(counters, count):
+            return False
+        memset(counters.start, 0, <size_t>count * sizeof(uint64_t))
+        memcpy(counters.shown, values, <size_t>count * sizeof(uint64_t))
+        counters.count = count
+        counters.source = source
+    elif source != counters.source:
+        for i in range(count):
+            counters.start[i] = counters.shown[i] - values[i]
+        counters.source = source
+    else:
+        for i in range(count):
+            value = counters.start[i] + values[i]
+            # As a signed distance: start may have wrapped, and a counter that stands still is not behind.
+            if <long long>(value - counters.shown[i]) > 0:
+                counters.shown[i] = value
+    memcpy(values, counters.shown, <size_t>count * sizeof(uint64_t))
+    return True

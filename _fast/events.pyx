@@ -1,0 +1,230 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""What a container's cgroups count, by the names of /proc/vmstat: one number for each line of the host's.
+
+memory.stat names its events as vmstat does (mm/memcontrol.c of the kernel takes both from vm_event_name), so a line is
+looked up there by its own name, whatever a later kernel adds. Only ``pgpgin`` and ``pgpgout`` mean something else in
+cgroup v1's memory.stat (pages charged and uncharged): in vmstat they are KiB read from and written to block
+devices, which the I/O controller counts. Kills are in memory.events (v1: memory.oom_control).
+"""
+
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport realloc
+from libc.string cimport memcmp, memset
+
+from procview._fast.cgroup cimport Group, group_deaths, group_read, group_version
+from procview._fast.counters cimport counters_settle
+from procview._fast.devices cimport stands_on_others
+from procview._fast.kept cimport READ_WHOLE, kept_read
+from procview._fast.layout cimport IO, IO_STAT, MEMORY, MEMORY_EVENTS, MEMORY_STAT
+from procview._fast.posix cimport pthread_mutex_lock, pthread_mutex_unlock
+from procview._fast.scan cimport (
+    Span,
+    next_line,
+    scan_keyed,
+    scan_u64,
+    scan_word,
+    span,
+    span_is,
+    span_length,
+    span_starts,
+)
+from procview._fast.snapshot cimport FAILED, SCOPED
+
+
+cdef enum:
+    MOST_KEYS = 192   # of memory.stat; 6.18 has some 80
+    BUCKETS = 256     # a power of two
+
+cdef struct Key:
+    const char *at
+    size_t length
+    uint64_t value
+    int following     # in the same bucket, or -1
+
+cdef struct Index:
+    int count
+    int first[BUCKETS]
+    Key keys[MOST_KEYS]
+
+cdef struct Blocks:
+    # KiB moved to and from block devices
+    bint known
+    uint64_t read_kb
+    uint64_t written_kb
+
+
+cdef inline int bucket_of(Span name) noexcept nogil:
+    cdef size_t length = span_length(name)
+    return <int>(
+        (length * 7 + <unsigned char>name.at[length - 1] * 5 + <unsigned char>name.at[length // 2] * 3
+         + <unsigned char>name.at[length * 3 // 4]) & (BUCKETS - 1)
+    )
+
+
+cdef void index_memory_stat(Index *index, Span text, bint v1) noexcept nogil:
+    """v1: the keys that count the cgroup with all below it, without their ``total_``."""
+    cdef Span line
+    cdef Span name
+    cdef Key *key
+    cdef int bucket
+    index.count = 0
+    memset(index.first, 0xFF, sizeof(index.first))
+    while index.count < MOST_KEYS and next_line(&text, &line):
+        if v1:
+            if not span_starts(line, b"total_", 6):
+                continue
+            line.at += 6
+        key = &index.keys[index.count]
+        if not scan_word(&line, &name) or not scan_u64(&line, &key.value):
+            continue
+        bucket = bucket_of(name)
+        key.at = name.at
+        key.length = span_length(name)
+        key.following = index.first[bucket]
+        index.first[bucket] = index.count
+        index.count += 1
+
+
+cdef uint64_t find_event(const Index *index, Span name) noexcept nogil:
+    """0 where memory.stat has no such key: of what the host does there, nothing is known to be the container's."""
+    cdef int i = index.first[bucket_of(name)]
+    while i >= 0:
+        if index.keys[i].length == span_length(name) and memcmp(index.keys[i].at, name.at, span_length(name)) == 0:
+            return index.keys[i].value
+        i = index.keys[i].following
+    return 0
+
+
+cdef uint64_t value_behind(Span line, const char *key, size_t length) noexcept nogil:
+    """The number of ``key`` (``rbytes=``) on a line of io.stat; 0 where it has none."""
+    cdef Span word
+    cdef uint64_t value = 0
+    while scan_word(&line, &word):
+        if span_starts(word, key, length):
+            word.at += length
+            scan_u64(&word, &value)
+            break
+    return value
+
+
+cdef void read_blocks(Snapshot *snapshot, Host *host, Groups *groups, Group *group, Blocks *blocks) noexcept nogil:
+    """All devices together, but for those that stand on others: what is done on them is done on the others, too."""
+    cdef bint v1
+    cdef Span rest
+    cdef Span line
+    cdef Span kind
+    cdef uint64_t major
+    cdef uint64_t minor
+    cdef uint64_t value
+    cdef uint64_t read_bytes = 0
+    cdef uint64_t written_bytes = 0
+    memset(blocks, 0, sizeof(Blocks))
+    if group == NULL or group.parent == NULL or group_read(groups, group, IO_STAT, &snapshot.scratch) < 0:
+        return
+    v1 = group_version(groups, group) == 1
+    rest = span(snapshot.scratch.data, snapshot.scratch.length)
+    while next_line(&rest, &line):
+        if not scan_u64(&line, &major) or line.at == line.end or line.at[0] != c":":
+            continue
+        line.at += 1
+        if not scan_u64(&line, &minor):
+            continue
+        if v1:
+            if not scan_word(&line, &kind) or not scan_u64(&line, &value):
+                continue
+            if not span_is(kind, b"Read", 4) and not span_is(kind, b"Write", 5):
+                continue
+            if stands_on_others(host, <unsigned int>major, <unsigned int>minor):
+                continue
+            if kind.at[0] == c"R":
+                read_bytes += value
+            else:
+                written_bytes += value
+        elif not stands_on_others(host, <unsigned int>major, <unsigned int>minor):
+            read_bytes += value_behind(line, b"rbytes=", 7)
+            written_bytes += value_behind(line, b"wbytes=", 7)
+    blocks.known = True
+    blocks.read_kb = read_bytes >> 10
+    blocks.written_kb = written_bytes >> 10
+
+
+cdef uint64_t source_of(const Group *group, int which) noexcept nogil:
+    """Another number for another cgroup, and for one of the same name made anew: its counters began again."""
+    if group == NULL:
+        return 0
+    return group.hash + <uint64_t>group_deaths(group, which) * <uint64_t>0x9E3779B97F4A7C15
+
+
+cdef bint reserve_events(Snapshot *snapshot, int count) noexcept nogil:
+    cdef uint64_t *larger
+    if snapshot.events_capacity < count:
+        larger = <uint64_t *>realloc(snapshot.events, <size_t>count * sizeof(uint64_t))
+        if larger == NULL:
+            return False
+        snapshot.events = larger
+        snapshot.events_capacity = count
+    return True
+
+
+cdef int count_lines(Span text) noexcept nogil:
+    cdef int count = 0
+    cdef Span _line
+    while next_line(&text, &_line):
+        count += 1
+    return count
+
+
+cdef int read_events(
+    Snapshot *snapshot, Host *host, Groups *groups, Container *container, const Scope *scope
+) noexcept nogil:
+    """Fill ``host_vmstat`` and ``events``. ``memory`` and ``memory_stat`` are there already. Returns a Verdict."""
+    cdef Group *group = scope.of[MEMORY]
+    cdef bint counted = snapshot.memory.has_usage
+    cdef Index index
+    cdef Blocks blocks
+    cdef Span rest
+    cdef Span line
+    cdef Span name
+    cdef uint64_t source
+    cdef uint64_t kills = 0
+    cdef uint64_t value
+    cdef bint settled
+    cdef int lines
+    cdef int i = 0
+    if kept_read(host.keeper, &host.vmstat, host.proc_fd, b"vmstat", &snapshot.host_vmstat, READ_WHOLE) <= 0:
+        return FAILED
+    lines = count_lines(span(snapshot.host_vmstat.data, snapshot.host_vmstat.length))
+    if not reserve_events(snapshot, lines):
+        return FAILED
+    if counted:
+        index_memory_stat(
+            &index, span(snapshot.memory_stat.data, snapshot.memory_stat.length), group_version(groups, group) == 1
+        )
+    read_blocks(snapshot, host, groups, scope.of[IO], &blocks)
+    if not blocks.known:
+        snapshot.absent |= 1 << IO
+    if counted and group_read(groups, group, MEMORY_EVENTS, &snapshot.scratch) > 0:
+        scan_keyed(span(snapshot.scratch.data, snapshot.scratch.length), b"oom_kill", &kills)
+    rest = span(snapshot.host_vmstat.data, snapshot.host_vmstat.length)
+    while next_line(&rest, &line) and i < lines:
+        value = 0
+        if not span_starts(line, b"nr_", 3) and scan_word(&line, &name):
+            if blocks.known and span_is(name, b"pgpgin", 6):
+                value = blocks.read_kb
+            elif blocks.known and span_is(name, b"pgpgout", 7):
+                value = blocks.written_kb
+            elif counted and span_is(name, b"oom_kill", 8):
+                value = kills
+            elif not counted or span_is(name, b"pgpgin", 6) or span_is(name, b"pgpgout", 7):
+                scan_u64(&line, &value)   # the controller is absent: the host's
+            else:
+                value = find_event(&index, name)
+        snapshot.events[i] = value
+        i += 1
+    source = (source_of(group, MEMORY_STAT) if counted else 0) * 31 + (
+        source_of(scope.of[IO], IO_STAT) if blocks.known else 0
+    )
+    pthread_mutex_lock(&container.lock)
+    settled = counters_settle(&container.events, source, lines, snapshot.events)
+    pthread_mutex_unlock(&container.lock)
+    return SCOPED if settled else FAILED
