@@ -175,6 +175,13 @@ cdef void name_file(Layout *layout, int which, const char *v1, const char *v2) n
     snprintf(layout.names[1][which], NAME_BYTES, b"%s", v2)
 
 
+cdef void name_huge_file(
+    Layout *layout, int which, const char *size, const char *v1, const char *v2
+) noexcept nogil:
+    snprintf(layout.names[0][which], NAME_BYTES, b"hugetlb.%s.%s", size, v1)
+    snprintf(layout.names[1][which], NAME_BYTES, b"hugetlb.%s.%s", size, v2)
+
+
 cdef void name_files(Layout *layout, Host *host) noexcept nogil:
     """Documentation/admin-guide/cgroup-v1/ and cgroup-v2.rst of the kernel; "" where a version has no such file."""
     cdef int i
@@ -204,14 +211,12 @@ cdef void name_files(Layout *layout, Host *host) noexcept nogil:
     name_file(layout, PRESSURE_MEMORY, b"", b"memory.pressure")
     name_file(layout, PRESSURE_IO, b"", b"io.pressure")
     for i in range(host.huge_page_sizes):
-        first = HUGETLB_FILES + 3 * i
+        first = HUGETLB_FILES + HUGETLB_FILES_OF_SIZE * i
         size = host.huge_page_name[i]
-        snprintf(layout.names[0][first], NAME_BYTES, b"hugetlb.%s.limit_in_bytes", size)
-        snprintf(layout.names[1][first], NAME_BYTES, b"hugetlb.%s.max", size)
-        snprintf(layout.names[0][first + 1], NAME_BYTES, b"hugetlb.%s.usage_in_bytes", size)
-        snprintf(layout.names[1][first + 1], NAME_BYTES, b"hugetlb.%s.current", size)
-        snprintf(layout.names[0][first + 2], NAME_BYTES, b"hugetlb.%s.rsvd.usage_in_bytes", size)
-        snprintf(layout.names[1][first + 2], NAME_BYTES, b"hugetlb.%s.rsvd.current", size)
+        name_huge_file(layout, first + HUGETLB_LIMIT, size, b"limit_in_bytes", b"max")
+        name_huge_file(layout, first + HUGETLB_USAGE, size, b"usage_in_bytes", b"current")
+        name_huge_file(layout, first + HUGETLB_RESERVED_LIMIT, size, b"rsvd.limit_in_bytes", b"rsvd.max")
+        name_huge_file(layout, first + HUGETLB_RESERVED_USAGE, size, b"rsvd.usage_in_bytes", b"rsvd.current")
 
 
 cdef void paths_parse(const Layout *layout, Span text, CgroupPaths *paths) noexcept nogil:

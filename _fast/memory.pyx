@@ -14,6 +14,11 @@ from procview._fast.kept cimport READ_ONCE, kept_read
 from procview._fast.layout cimport (
     HUGETLB,
     HUGETLB_FILES,
+    HUGETLB_FILES_OF_SIZE,
+    HUGETLB_LIMIT,
+    HUGETLB_RESERVED_LIMIT,
+    HUGETLB_RESERVED_USAGE,
+    HUGETLB_USAGE,
     KMEM_USAGE,
     MEMORY,
     MEMORY_LIMIT,
@@ -39,6 +44,9 @@ from procview._fast.snapshot cimport (
     HOST_FILE,
     HugePages,
     Memory,
+    NEED_HUGE_PAGES,
+    NEED_MEMORY,
+    NEED_SWAP,
     SCOPED,
     STAT_ACTIVE_ANON,
     STAT_ACTIVE_FILE,
@@ -148,8 +156,8 @@ name_key(STAT_SLAB, b"", b"slab")
 name_key(STAT_HUGETLB, b"", b"hugetlb")
 
 
-cdef int read_memory(Snapshot *snapshot, Host *host, Groups *groups, const Scope *scope, bint swap_only) noexcept nogil:
-    """Fill ``snapshot.memory`` and ``host_meminfo``. Returns a Verdict."""
+cdef int read_memory(Snapshot *snapshot, Host *host, Groups *groups, const Scope *scope) noexcept nogil:
+    """Fill in ``host_meminfo`` and what is needed of ``memory``. Returns a Verdict."""
     cdef Memory *memory = &snapshot.memory
     cdef Group *group = scope.of[MEMORY]
     cdef uint64_t host_total
@@ -161,9 +169,9 @@ cdef int read_memory(Snapshot *snapshot, Host *host, Groups *groups, const Scope
         host.keeper, &host.meminfo, host.proc_fd, b"meminfo", &snapshot.host_meminfo, READ_ONCE
     ) <= 0 or not find_totals(snapshot, &host_total, &host_swap):
         return FAILED
-    if snapshot.settings.swap and group != NULL and host_swap > 0:
+    if snapshot.needs & NEED_SWAP and snapshot.settings.swap and group != NULL and host_swap > 0:
         read_swap(memory, groups, group, host_swap, &snapshot.scratch)
-    if swap_only:
+    if not snapshot.needs & NEED_MEMORY:
         return SCOPED
     memory.total_bytes = host_total
     if group != NULL:
@@ -171,9 +179,11 @@ cdef int read_memory(Snapshot *snapshot, Host *host, Groups *groups, const Scope
         read_stat(memory, groups, group, &snapshot.memory_stat, &snapshot.scratch)
     if not memory.has_usage:
         snapshot.absent |= 1 << MEMORY
+    if not snapshot.needs & NEED_HUGE_PAGES:
+        return SCOPED
     memory.overcommit_percent = read_overcommit(host, &snapshot.scratch)
-    if host.huge_page_sizes > 0 and scope.of[HUGETLB] != NULL and scope.of[HUGETLB].parent != NULL:
-        read_huge_pages(snapshot, host, groups, scope.of[HUGETLB])
+    if host.huge_page_sizes > 0:
+        read_huge_pages(snapshot, host, groups, scope)
     return SCOPED
 
 
@@ -320,58 +330,103 @@ cdef void huge_page_path(char *path, uint64_t kb) noexcept nogil:
     snprintf(path, 64, b"kernel/mm/hugepages/hugepages-%lukB/nr_hugepages", <unsigned long>kb)
 
 
-cdef uint64_t host_line(const Snapshot *snapshot, const char *start) noexcept nogil:
-    """The number on a line of the host's meminfo; 0 where it has no such line. ``start``: newline, name and colon."""
+cdef bint host_line(const Snapshot *snapshot, const char *start, uint64_t *value) noexcept nogil:
+    """The number on a line of the host's meminfo; False (and 0) where it has no such line. ``start``: newline, name
+    and colon.
+    """
     cdef const char *data = snapshot.host_meminfo.data
     cdef size_t length = strlen(start)
     cdef Span rest
-    cdef uint64_t value = 0
+    value[0] = 0
     rest.at = <const char *>memmem(data, snapshot.host_meminfo.length, start, length)
-    if rest.at != NULL:
-        rest.at += length
-        rest.end = data + snapshot.host_meminfo.length
-        scan_u64(&rest, &value)
-    return value
+    if rest.at == NULL:
+        return False
+    rest.at += length
+    rest.end = data + snapshot.host_meminfo.length
+    return scan_u64(&rest, value)
 
 
-cdef void read_huge_pages(Snapshot *snapshot, Host *host, Groups *groups, Group *group) noexcept nogil:
-    """The pages of each size that the container may use: the smallest limit from here up, at most what the host has."""
+cdef void read_huge_pages(Snapshot *snapshot, Host *host, Groups *groups, const Scope *scope) noexcept nogil:
+    """The huge pages of each size that the container may use; where the controller is absent, the host's lines stay."""
     cdef HugePages *huge = &snapshot.memory.huge
+    cdef HugePages of_size
+    cdef Group *group = scope.of[HUGETLB]
+    cdef uint64_t all_sizes_kb
     cdef uint64_t default_kb
-    cdef uint64_t host_free
-    cdef uint64_t pages
-    cdef uint64_t page
-    cdef uint64_t limit
-    cdef uint64_t usage
-    cdef uint64_t reserved
-    cdef Group *level
+    cdef uint64_t pool
     cdef int i
-    if host_line(snapshot, b"\nHugetlb:") == 0:
+    if host_line(snapshot, b"\nHugetlb:", &all_sizes_kb) and all_sizes_kb == 0:
         return   # as on most hosts: there are none to limit, and the host's lines say so
-    default_kb = host_line(snapshot, b"\nHugepagesize:")
-    host_free = host_line(snapshot, b"\nHugePages_Free:")
+    if group != NULL and group.parent == NULL:
+        return
+    host_line(snapshot, b"\nHugepagesize:", &default_kb)
     for i in range(host.huge_page_sizes):
-        page = host.huge_page_kb[i] << 10
-        if not host_huge_pages(snapshot, host, i, &pages):
+        if not host_huge_pages(snapshot, host, i, &pool):
             continue
-        if group_number(groups, group, HUGETLB_FILES + 3 * i + 1, &usage, &snapshot.scratch) != 0:
-            continue
-        level = group
-        while level != NULL and level.parent != NULL:
-            if group_limit(groups, level, HUGETLB_FILES + 3 * i, &limit, &snapshot.scratch) == 0:
-                if limit // page < pages:
-                    pages = limit // page
-            level = level.parent
-        huge.all_sizes_kb += pages * host.huge_page_kb[i]
-        if host.huge_page_kb[i] != default_kb:
-            continue
-        huge.known = True
-        huge.total = pages
-        huge.free = less(pages, usage // page)
-        if huge.free > host_free:
-            huge.free = host_free
-        # rsvd.current counts reserved and faulted pages; Rsvd is what is reserved and not yet faulted.
-        if group_number(groups, group, HUGETLB_FILES + 3 * i + 2, &reserved, &snapshot.scratch) == 0:
-            huge.reserved = less(reserved, usage) // page
-            if huge.reserved > huge.free:
-                huge.reserved = huge.free
+        memset(&of_size, 0, sizeof(of_size))
+        read_pages_of_size(snapshot, host, groups, group, i, pool, &of_size)
+        huge.all_sizes_kb += of_size.total * host.huge_page_kb[i]
+        if host.huge_page_kb[i] == default_kb:
+            huge.known = of_size.known
+            huge.total = of_size.total
+            huge.free = of_size.free
+            huge.reserved = of_size.reserved
+
+
+cdef void read_pages_of_size(
+    Snapshot *snapshot, Host *host, Groups *groups, Group *group, int size, uint64_t pool, HugePages *huge
+) noexcept nogil:
+    """Total: the smallest limit from here up, on use or on reservations, at most the host's ``pool``. Free: what is
+    left under the tightest of them, of use by anybody below it, at most what the host has. Free includes what the
+    container has reserved and not used yet, as the kernel's does.
+    """
+    cdef int files = HUGETLB_FILES + HUGETLB_FILES_OF_SIZE * size
+    cdef Text *scratch = &snapshot.scratch
+    cdef uint64_t page = host.huge_page_kb[size] << 10
+    cdef uint64_t usage = 0
+    cdef uint64_t reserved = 0
+    cdef uint64_t limit
+    cdef Group *level = group
+    cdef bint has_usage = group != NULL and group_number(groups, group, files + HUGETLB_USAGE, &usage, scratch) == 0
+    huge.total = pool
+    host_line(snapshot, b"\nHugePages_Free:", &huge.free)
+    if has_usage:
+        # Counts what is reserved, used or not; the line shows what is not used.
+        if group_number(groups, group, files + HUGETLB_RESERVED_USAGE, &reserved, scratch) == 0:
+            reserved = less(reserved, usage) // page
+        if less(pool, usage // page) < huge.free:
+            huge.free = less(pool, usage // page)
+    else:
+        snapshot.absent |= 1 << HUGETLB
+        host_line(snapshot, b"\nHugePages_Rsvd:", &reserved)
+    while level != NULL and level.parent != NULL:
+        if group_limit(groups, level, files + HUGETLB_LIMIT, &limit, scratch) == 0:
+            huge.known = True
+            take_limit(groups, level, files + HUGETLB_USAGE, limit // page, page, 0, huge, scratch)
+        if group_limit(groups, level, files + HUGETLB_RESERVED_LIMIT, &limit, scratch) == 0:
+            take_limit(
+                groups, level, files + HUGETLB_RESERVED_USAGE, limit // page, page, reserved if has_usage else 0, huge,
+                scratch
+            )
+        level = level.parent
+    if huge.free > huge.total:
+        huge.free = huge.total
+    huge.reserved = reserved if reserved < huge.free else huge.free
+
+
+cdef void take_limit(
+    Groups *groups, Group *level, int usage_file, uint64_t limit, uint64_t page, uint64_t mine, HugePages *huge,
+    Text *scratch
+) noexcept nogil:
+    """One limit, in pages. ``mine``: what of the usage behind ``usage_file`` is still free to the container."""
+    cdef uint64_t usage = 0
+    cdef uint64_t left
+    if limit < huge.total:
+        huge.total = limit
+    if limit == UNLIMITED() // page:
+        return
+    if group_number(groups, level, usage_file, &usage, scratch) != 0:
+        usage = 0
+    left = less(limit, usage // page) + mine
+    if left < huge.free:
+        huge.free = left

@@ -121,7 +121,7 @@ cdef int fill(
         if snapshot.cpuinfo == NULL:
             return FAILED
     if needs & (NEED_MEMORY | NEED_SWAP):
-        verdict = read_memory(snapshot, host, groups, scope, not needs & NEED_MEMORY)
+        verdict = read_memory(snapshot, host, groups, scope)
         if verdict != SCOPED:
             return verdict
     if needs & NEED_EVENTS:

@@ -21,6 +21,7 @@ from procview._fast.snapshot cimport (
     NEED_DISKS,
     NEED_DISK_COUNTS,
     NEED_EVENTS,
+    NEED_HUGE_PAGES,
     NEED_LOAD,
     NEED_MEMORY,
     NEED_PRESSURE,
@@ -63,7 +64,7 @@ _keep_alive = []
 register("proc/cpuinfo", NEED_CPUS | NEED_CPUINFO, 0, render_cpuinfo)
 register("proc/diskstats", NEED_DISKS | NEED_DISK_COUNTS, 0, render_diskstats)
 register("proc/loadavg", NEED_LOAD, 0, render_loadavg)
-register("proc/meminfo", NEED_MEMORY | NEED_SWAP, 0, render_meminfo)
+register("proc/meminfo", NEED_MEMORY | NEED_SWAP | NEED_HUGE_PAGES, 0, render_meminfo)
 register("proc/partitions", NEED_DISKS, 0, render_partitions)
 register("proc/pressure/cpu", NEED_PRESSURE, 0, render_pressure)
 register("proc/pressure/io", NEED_PRESSURE, 2, render_pressure)

@@ -38,8 +38,15 @@ cdef enum:  # files of a group
     PRESSURE_CPU    # v2 only, as are the other two
     PRESSURE_MEMORY
     PRESSURE_IO
-    HUGETLB_FILES   # from here: limit, usage, reserved usage of each size
-    GROUP_FILES = HUGETLB_FILES + 3 * MOST_HUGE_PAGE_SIZES
+    HUGETLB_FILES   # from here, for each size: the four of HUGETLB_LIMIT and so on
+    GROUP_FILES = HUGETLB_FILES + 4 * MOST_HUGE_PAGE_SIZES
+
+cdef enum:  # of one size of huge pages
+    HUGETLB_LIMIT
+    HUGETLB_USAGE
+    HUGETLB_RESERVED_LIMIT   # Linux 5.7; counts what is reserved, used or not
+    HUGETLB_RESERVED_USAGE
+    HUGETLB_FILES_OF_SIZE
 
 cdef enum:
     MOST_HIERARCHIES = 16

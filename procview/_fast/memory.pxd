@@ -6,4 +6,4 @@ from procview._fast.scope cimport Scope
 from procview._fast.snapshot cimport Snapshot
 
 
-cdef int read_memory(Snapshot *snapshot, Host *host, Groups *groups, const Scope *scope, bint swap_only) noexcept nogil
+cdef int read_memory(Snapshot *snapshot, Host *host, Groups *groups, const Scope *scope) noexcept nogil

@@ -14,7 +14,7 @@ from procview._fast.text cimport Text
 cdef enum:  # needs
     NEED_CPUS = 1
     NEED_MEMORY = 2
-    NEED_SWAP = 4          # part of NEED_MEMORY
+    NEED_SWAP = 4
     NEED_CPUTIME = 8       # and NEED_CPUS
     NEED_TASKS = 16
     NEED_UPTIME = 32
@@ -24,6 +24,7 @@ cdef enum:  # needs
     NEED_CPUINFO = 512     # and NEED_CPUS
     NEED_PRESSURE = 1024
     NEED_EVENTS = 2048     # and NEED_MEMORY
+    NEED_HUGE_PAGES = 4096  # and NEED_MEMORY; with them what else only meminfo has
 
 # What can keep the container's numbers from being shown, so that the host's file is.
 cdef enum:  # verdicts

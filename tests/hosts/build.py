@@ -8,7 +8,7 @@ tree.update(changed_container)      # rewrites files in place: descriptors the e
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +64,9 @@ def meminfo_lines(host: Host) -> tuple[MeminfoLine, ...]:
         "HardwareCorrupted": 0,
         "AnonHugePages": 500_000, "ShmemHugePages": 15, "ShmemPmdMapped": 16, "FileHugePages": 17, "FilePmdMapped": 18,
         "HugePages_Total": 64, "HugePages_Free": 32, "HugePages_Rsvd": 4, "HugePages_Surp": 2,
-        "Hugepagesize": huge, "Hugetlb": 64 * huge, "DirectMap4k": 300_000, "DirectMap2M": 9_000_000,
+        "Hugepagesize": huge,
+        "Hugetlb": 64 * huge + sum(kb * pages for kb, pages in host.more_huge_pages),
+        "DirectMap4k": 300_000, "DirectMap2M": 9_000_000,
     }  # fmt: skip
     return tuple(
         MeminfoLine(name, value, "" if name.startswith("HugePages_") else "kB") for name, value in values.items()
@@ -211,6 +213,8 @@ class Tree:
         folder = f"sys/kernel/mm/hugepages/hugepages-{host.huge_page_kb}kB"
         pages = next((line.value for line in meminfo_lines(host) if line.name == "HugePages_Total"), 0)
         self.write(f"{folder}/nr_hugepages", f"{pages}\n")
+        for kb, pages in host.more_huge_pages:
+            self.write(f"sys/kernel/mm/hugepages/hugepages-{kb}kB/nr_hugepages", f"{pages}\n")
         if host.transparent_huge_page_bytes is not None:
             self.write("sys/kernel/mm/transparent_hugepage/hpage_pmd_size", f"{host.transparent_huge_page_bytes}\n")
         self._write_cpus()
@@ -338,13 +342,18 @@ class Tree:
                 # what it asks for is more than it gets: a reader of the wrong file is found out
                 self.write(f"{folder}/cpuset.cpus", cpu_list(self.host.possible_cpus) + "\n")
                 self.write(f"{folder}/cpuset.cpus.effective", cpu_list(_cpus(level, self.host)) + "\n")
-            case "hugetlb" if level.huge_pages is not None:
-                prefix = f"{folder}/hugetlb.{huge_page_size_name(self.host.huge_page_kb)}"
-                pages = level.huge_pages
-                self.write(f"{prefix}.max", _max(pages.max_bytes))
-                self.write(f"{prefix}.current", f"{pages.current_bytes}\n")
-                self.write(f"{prefix}.rsvd.max", _max(pages.rsvd_max_bytes))
-                self.write(f"{prefix}.rsvd.current", f"{pages.rsvd_current_bytes}\n")
+            case "hugetlb":
+                for prefix, pages in self._huge_pages(folder, level):
+                    self.write(f"{prefix}.max", _max(pages.max_bytes))
+                    self.write(f"{prefix}.current", f"{pages.current_bytes}\n")
+                    self.write(f"{prefix}.rsvd.max", _max(pages.rsvd_max_bytes))
+                    self.write(f"{prefix}.rsvd.current", f"{pages.rsvd_current_bytes}\n")
+
+    def _huge_pages(self, folder: str, level: Level) -> Iterator[tuple[str, HugePages]]:
+        for kb in (self.host.huge_page_kb, *(kb for kb, _ in self.host.more_huge_pages)):
+            pages = level.huge_pages_of(kb, self.host)
+            if pages is not None:
+                yield f"{folder}/hugetlb.{huge_page_size_name(kb)}", pages
 
     def _cpu_stat_v2(self, container: Container, *, controller_enabled: bool) -> str:
         cpu = container.cpu
@@ -397,13 +406,12 @@ class Tree:
             case "cpuset":
                 self.write(f"{folder}/cpuset.cpus", cpu_list(_cpus(level, self.host)) + "\n")
                 self.write(f"{folder}/cpuset.effective_cpus", cpu_list(_cpus(level, self.host)) + "\n")
-            case "hugetlb" if level.huge_pages is not None:
-                prefix = f"{folder}/hugetlb.{huge_page_size_name(self.host.huge_page_kb)}"
-                pages: HugePages = level.huge_pages
-                self.write(f"{prefix}.limit_in_bytes", _v1_limit(pages.max_bytes))
-                self.write(f"{prefix}.usage_in_bytes", f"{pages.current_bytes}\n")
-                self.write(f"{prefix}.rsvd.limit_in_bytes", _v1_limit(pages.rsvd_max_bytes))
-                self.write(f"{prefix}.rsvd.usage_in_bytes", f"{pages.rsvd_current_bytes}\n")
+            case "hugetlb":
+                for prefix, pages in self._huge_pages(folder, level):
+                    self.write(f"{prefix}.limit_in_bytes", _v1_limit(pages.max_bytes))
+                    self.write(f"{prefix}.usage_in_bytes", f"{pages.current_bytes}\n")
+                    self.write(f"{prefix}.rsvd.limit_in_bytes", _v1_limit(pages.rsvd_max_bytes))
+                    self.write(f"{prefix}.rsvd.usage_in_bytes", f"{pages.rsvd_current_bytes}\n")
 
     def _write_usage_v1(self, folder: str, controller: str, container: Container) -> None:
         match controller:

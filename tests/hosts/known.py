@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.hosts.build import build, meminfo_lines
-from tests.hosts.model import Container, CpuTimes, DeviceIo, Disk, Host, Layout, Level, Partition
+from tests.hosts.model import Container, CpuTimes, DeviceIo, Disk, Host, HugePages, Layout, Level, Partition
 from tests.hosts.trees import TreeText
 
 GIB = 1 << 30
@@ -79,15 +79,19 @@ LARGE_HOST = Host(
     ),
     swap_total_kb=200_000_000,
     swap_free_kb=150_000_000,
+    more_huge_pages=((1 << 20, 4),),
     disks=(replace(SYSTEM_DISK, name="nvme0n1", major=259),),
 )
 LARGE_CONTAINER = replace(
     WEB,
     levels=(
-        Level("kubepods.slice", memory_max_bytes=100 * GIB, memory_current_bytes=60 * GIB),
+        Level("kubepods.slice", memory_max_bytes=100 * GIB, memory_current_bytes=60 * GIB,
+              huge_pages=HugePages(48 * MIB, 20 * MIB, None, 30 * MIB)),
         Level("pod-1", cpus=(0, 2, 14, 16, 17, 199, 208, 255), cpu_quota_usec=700_000),
         Level("web", memory_max_bytes=64 * GIB, memory_current_bytes=32 * GIB, swap_current_bytes=123_456 * MIB,
-              cpus=(14, 16, 17, 199, 208, 255), cpu_quota_usec=1_950_000, cpu_period_usec=300_000),
+              cpus=(14, 16, 17, 199, 208, 255), cpu_quota_usec=1_950_000, cpu_period_usec=300_000,
+              huge_pages=HugePages(None, 6 * MIB, 40 * MIB, 10 * MIB),
+              more_huge_pages={1 << 20: HugePages(GIB, 0, None, 0)}),
     ),
     io=(DeviceIo(259, 0, 123_456_789_012_352, 4096 * 7, 321_000_000, 7, 1 << 40, 12),),
     mounts=("100 99 259:0 / / rw,relatime - xfs /dev/nvme0n1 rw",),

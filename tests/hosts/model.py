@@ -100,6 +100,8 @@ class Host:
     swap_free_kb: int = 0
     overcommit_ratio: int = 50
     huge_page_kb: int = 2048
+    more_huge_pages: tuple[tuple[int, int], ...] = ()
+    """Further sizes: kB, and how many pages there are."""
     disks: tuple[Disk, ...] = ()
     diskstats_columns: int = 17
     """Numbers after the name: 11 before Linux 4.18, 15 before 5.5, 17 since."""
@@ -167,6 +169,14 @@ class Level:
     """The effective cpuset; None: all online CPUs of the host."""
     huge_pages: HugePages | None = None
     """For the host's default size; None: no files."""
+    more_huge_pages: Mapping[int, HugePages] = field(default_factory=dict)
+    """By size in kB, for the host's further sizes."""
+
+    def huge_pages_of(self, kb: int, host: Host) -> HugePages | None:
+        """None: no files of this size."""
+        if "hugetlb" in self.absent:
+            return None
+        return self.huge_pages if kb == host.huge_page_kb else self.more_huge_pages.get(kb)
 
 
 @dataclass(frozen=True)

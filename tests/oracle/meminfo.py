@@ -76,25 +76,50 @@ def values(host: Host, container: Container, layout: Layout, *, swap: bool = Tru
 
 
 def huge_pages(host: Host, container: Container) -> dict[str, int]:
-    """Of the host's default size. Without the controller at R the host's lines stay.
+    """Without files of the host's default size at any level the host's lines stay, as on a host without huge pages.
 
-    HugePages_Total is what the limits leave of the host's pool, Free what usage leaves of that (and of the host's free
-    ones), Rsvd what is reserved and not yet used. A surplus belongs to the pool, so to the host: 0. Hugetlb is all of
-    Total.
+    A surplus belongs to the pool, so to the host: 0.
     """
-    if not container.levels or container.level.huge_pages is None or "hugetlb" in container.level.absent:
+    has_line = any(line.name == "Hugetlb" for line in meminfo_lines(host))
+    if has_line and host_value(host, "Hugetlb") == 0:
         return {}
-    size = host.huge_page_kb << 10
-    limited = [level.huge_pages for level in container.levels if level.huge_pages and "hugetlb" not in level.absent]
-    limits = [pages.max_bytes // size for pages in limited if pages.max_bytes is not None]
-    total = min([host_value(host, "HugePages_Total"), *limits])
-    pages = container.level.huge_pages
-    free = min(total - min(total, pages.current_bytes // size), host_value(host, "HugePages_Free"))
-    reserved = max(0, pages.rsvd_current_bytes - pages.current_bytes) // size
+    if not any(level.huge_pages_of(host.huge_page_kb, host) for level in container.levels):
+        return {}
+    sizes = {host.huge_page_kb: host_value(host, "HugePages_Total"), **dict(host.more_huge_pages)}
+    totals = {kb: pages_of_size(host, container, kb, pool) for kb, pool in sizes.items()}
+    total, free, reserved = totals[host.huge_page_kb]
     return {
         "HugePages_Total": total,
         "HugePages_Free": free,
-        "HugePages_Rsvd": min(free, reserved),
+        "HugePages_Rsvd": reserved,
         "HugePages_Surp": 0,
-        "Hugetlb": total * host.huge_page_kb,
+        "Hugetlb": sum(kb * pages for kb, (pages, _, _) in totals.items()),
     }
+
+
+def pages_of_size(host: Host, container: Container, kb: int, pool: int) -> tuple[int, int, int]:
+    """Total: what limits, on use and on reservations, leave of the host's pool. Free: what is left under each of them,
+    and of the host's free ones; what the container has reserved and not used is free to it. Rsvd: just that.
+    """
+    size = kb << 10
+    total, free = pool, host_value(host, "HugePages_Free")
+    own = container.level.huge_pages_of(kb, host)
+    if own is None:  # no usage of its own: the host's
+        reserved = host_value(host, "HugePages_Rsvd")
+        own_reserved = 0
+    else:
+        reserved = own_reserved = max(0, own.rsvd_current_bytes - own.current_bytes) // size
+        free = min(free, max(0, pool - own.current_bytes // size))
+    for level in container.levels:
+        pages = level.huge_pages_of(kb, host)
+        if pages is None:
+            continue
+        for limit, used, mine in (
+            (pages.max_bytes, pages.current_bytes, 0),
+            (pages.rsvd_max_bytes, pages.rsvd_current_bytes, own_reserved),
+        ):
+            if limit is not None:
+                total = min(total, limit // size)
+                free = min(free, max(0, limit // size - used // size) + mine)
+    free = min(free, total)
+    return total, free, min(reserved, free)

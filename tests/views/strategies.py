@@ -59,6 +59,7 @@ def hosts(draw: st.DrawFn, *, most_cpus: int = 300, cpu_folders: bool = False) -
         swap_free_kb=draw(st.integers(0, swap_total)),
         overcommit_ratio=draw(st.sampled_from([0, 50, 100, 200])),
         huge_page_kb=draw(st.sampled_from([64, 2048, 1 << 20])),
+        more_huge_pages=draw(st.sampled_from([(), ((32768, 7),), ((32768, 0), (16 << 20, 3))])),
         boottime_ns=draw(st.integers(20 * 10**9, 10**17)),
         btime=draw(st.integers(10**9, 2 * 10**9)),
         softirq_columns=draw(st.sampled_from([11])),
@@ -116,6 +117,7 @@ def levels(draw: st.DrawFn, host: Host, layout: Layout) -> tuple[Level, ...]:
                 cpu_period_usec=100_000 if quota is None else quota[1],
                 cpus=granted,
                 huge_pages=draw(st.sampled_from([None, pages])),
+                more_huge_pages=draw(st.dictionaries(st.sampled_from([32768, 16 << 20]), st.just(pages))),
             )
         )
     return tuple(found)

@@ -85,7 +85,12 @@ def cgroup_files(layout: Layout) -> list[str]:
             "cpuset": ("cpuset.cpus.effective",),
             "io": ("io.stat",),
             "pids": ("pids.current",),
-            "hugetlb": ("hugetlb.2MB.max", "hugetlb.2MB.current", "hugetlb.2MB.rsvd.current"),
+            "hugetlb": (
+                "hugetlb.2MB.max",
+                "hugetlb.2MB.current",
+                "hugetlb.2MB.rsvd.max",
+                "hugetlb.2MB.rsvd.current",
+            ),
         },
         Layout.V1: {
             "memory": (
