@@ -1,7 +1,8 @@
 # cython: language_level=3
 """The directories cpu0..cpuN-1 of /sys/devices/system/cpu, and ``kernel_max``.
 
-What the host has below a chosen CPU passes through: plain, world-readable files and directories, no links.
+What the host has below a chosen CPU passes through: plain, world-readable files and directories, and no links but
+that to the CPU's memory node, which nodedirs knows.
 Rewritten is what holds CPU numbers: ``topology/*`` and ``cache/*/shared_cpu_*``
 (Documentation/ABI/stable/sysfs-devices-system-cpu). This is Python: lscpu and its like read it once, nothing reads
 it in a loop.

@@ -1,5 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""How many CPUs a container has, and which: N = min(|S|, ceil(quota / period)), at least 1."""
+"""How many CPUs a container has, and which: N = min(|S|, ceil(quota / period)), at least 1. And of which
+nodes it may have memory.
+"""
 
 from libc.stdint cimport uint64_t
 
@@ -17,6 +19,8 @@ from procview._fast.layout cimport (
     CPUSET,
     CPUSET_CPUS,
     CPUSET_EFFECTIVE,
+    CPUSET_MEMS,
+    CPUSET_MEMS_EFFECTIVE,
     CPU_PERIOD,
     CPU_QUOTA,
 )
@@ -33,7 +37,7 @@ cdef int count_cpus(
     cdef bint online_known = host_online(host, &online, scratch)
     cdef int count
     cdef uint64_t quota
-    if not find_cpuset(groups, scope.of[CPUSET], allowed, scratch):
+    if not find_set(groups, scope.of[CPUSET], CPUSET_EFFECTIVE, CPUSET_CPUS, allowed, scratch):
         allowed[0] = online
     elif online_known:
         cpuset_intersect(allowed, &online)
@@ -52,16 +56,21 @@ cdef int count_cpus(
     return count
 
 
-cdef bint find_cpuset(Groups *groups, Group *group, CpuSet *cpus, Text *scratch) noexcept nogil:
-    """The nearest cgroup that says which CPUs it has. v1's cpuset.cpus is for kernels before 3.17, without
-    effective_cpus.
-    """
+cdef bint find_mems(Groups *groups, const Scope *scope, CpuSet *nodes, Text *scratch) noexcept nogil:
+    """The memory nodes that the cpuset grants. False where none says so."""
+    return find_set(groups, scope.of[CPUSET], CPUSET_MEMS_EFFECTIVE, CPUSET_MEMS, nodes, scratch)
+
+
+cdef bint find_set(
+    Groups *groups, Group *group, int effective, int asked, CpuSet *members, Text *scratch
+) noexcept nogil:
+    """What the nearest cgroup that says it has. v1's ``asked`` is for kernels before 3.17, without effective files."""
     while group != NULL:
-        if group_read(groups, group, CPUSET_EFFECTIVE, scratch) > 0:
-            if cpuset_parse(cpus, scratch.data, scratch.length) and cpus.used_words > 0:
+        if group_read(groups, group, effective, scratch) > 0:
+            if cpuset_parse(members, scratch.data, scratch.length) and members.used_words > 0:
                 return True
-        elif group_version(groups, group) == 1 and group_read(groups, group, CPUSET_CPUS, scratch) > 0:
-            if cpuset_parse(cpus, scratch.data, scratch.length) and cpus.used_words > 0:
+        elif group_version(groups, group) == 1 and group_read(groups, group, asked, scratch) > 0:
+            if cpuset_parse(members, scratch.data, scratch.length) and members.used_words > 0:
                 return True
         group = group.parent
     return False

@@ -7,6 +7,7 @@ is counted.
 
 import errno as errnos
 import os
+import re
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -37,6 +38,7 @@ from procview._fast.snapshot cimport (
     NEED_CPUS,
     NEED_DISKS,
     NEED_LOAD,
+    NEED_NODES,
     NEED_PRESSURE,
     NO_SUCH_FILE,
     SCOPED,
@@ -51,6 +53,7 @@ from procview._fast.text cimport Text, text_free, text_init
 from procview._fast.views cimport ViewSpec, view_spec
 
 from procview._fast.cpudirs import CPU_DIRECTORY, CpuTree
+from procview._fast.nodedirs import NODE_DIRECTORY, NodeTree
 from procview._fast import views
 from procview._fast.views import DIRECTORIES, INDEX
 
@@ -66,6 +69,10 @@ cdef enum:
 
 PROC_VIEWS = views.PROC_VIEWS
 _CPU_PREFIX = CPU_DIRECTORY + "/"
+_NODE_PREFIX = NODE_DIRECTORY + "/"
+_NODE_PARENT = NODE_DIRECTORY.rpartition("/")[0]
+_MEMINFO = "proc/meminfo"
+_NODE_OF_CPU = re.compile(re.escape(CPU_DIRECTORY) + r"/cpu(0|[1-9][0-9]{0,7})/node(0|[1-9][0-9]{0,7})", re.ASCII)
 
 cdef tuple REASON_NAMES = (
     None, "unknown-caller", "unreadable-caller", "unknown-init", None, "out-of-memory", None, None, "unscopable"
@@ -91,6 +98,7 @@ cdef class Engine:
     cdef bint _ready
     cdef bint _closed
     cdef object _tree
+    cdef object _nodes
     cdef object _sys
 
     def __init__(
@@ -133,6 +141,7 @@ cdef class Engine:
         self._ready = True
         self._sys = sys
         self._tree = CpuTree(sys)
+        self._nodes = NodeTree(sys)
         self.configure()
 
     def __dealloc__(self):
@@ -183,18 +192,23 @@ cdef class Engine:
         cdef View view
         self._check()
         index = INDEX.get(path)
-        if index is None and path not in DIRECTORIES and not path.startswith(_CPU_PREFIX):
-            raise FileNotFoundError(errnos.ENOENT, os.strerror(errnos.ENOENT), path)
-        if index is None and path in DIRECTORIES:
-            raise IsADirectoryError(errnos.EISDIR, os.strerror(errnos.EISDIR), path)
+        if index is None:
+            if path in DIRECTORIES or path == NODE_DIRECTORY:
+                self.kind(pid, path)
+                raise IsADirectoryError(errnos.EISDIR, os.strerror(errnos.EISDIR), path)
+            if not path.startswith((_CPU_PREFIX, _NODE_PREFIX)):
+                raise FileNotFoundError(errnos.ENOENT, os.strerror(errnos.ENOENT), path)
         view = View.__new__(View)
         view._engine = self
         view._path = path
         view._spec = -1 if index is None else index
         self._place(_number(pid), view, search)
         if index is None:
-            if self._tree.kind(view._cpus(), path) == "dir":
+            kind = self._kind_below(view, path)
+            if kind == "dir":
                 raise IsADirectoryError(errnos.EISDIR, os.strerror(errnos.EISDIR), path)
+            if kind == "link":
+                raise OSError(errnos.ELOOP, os.strerror(errnos.ELOOP), path)
         elif view_spec(view._spec).needs & NEED_PRESSURE:
             view.render()   # says whether this caller has such a file
         return view
@@ -226,14 +240,29 @@ cdef class Engine:
             known = container_is_known(&self._containers, number)
         return not known
 
-    def cpus(self, pid):
+    cdef View _caller(self, pid):
+        """A view of no file, for who has opened it."""
         cdef View view = View.__new__(View)
         self._check()
         view._engine = self
-        view._path = f"{CPU_DIRECTORY}/online"
-        view._spec = INDEX[view._path]
+        view._path = ""
+        view._spec = -1
         self._place(_number(pid), view, True)
-        return view._cpus()
+        return view
+
+    def cpus(self, pid):
+        return self._caller(pid)._cpus()
+
+    cdef str _kind_below(self, View view, str path):
+        """What a path below the CPU tree or the node tree is, for who has opened ``view``."""
+        if path.startswith(_NODE_PREFIX):
+            return self._nodes.kind(view._node_place(), path)
+        of_cpu = _NODE_OF_CPU.fullmatch(path)
+        if of_cpu is None:
+            return self._tree.kind(view._cpus(), path)
+        if view._node_of_cpu(int(of_cpu[1])) != int(of_cpu[2]):
+            raise FileNotFoundError(errnos.ENOENT, os.strerror(errnos.ENOENT), path)
+        return "link"
 
     def kind(self, pid, str path):
         if path in DIRECTORIES:
@@ -242,19 +271,32 @@ cdef class Engine:
             if path.startswith("proc/pressure/"):
                 self.open(pid, path)
             return "file"
-        if path.startswith(_CPU_PREFIX):
-            return self._tree.kind(self.cpus(pid), path)
+        if path == NODE_DIRECTORY:
+            return self._nodes.kind(None, path)   # the same for everyone
+        if path.startswith((_CPU_PREFIX, _NODE_PREFIX)):
+            return self._kind_below(self._caller(pid), path)
         raise FileNotFoundError(errnos.ENOENT, os.strerror(errnos.ENOENT), path)
 
     def listdir(self, pid, str path):
+        cdef View view
+        if path == NODE_DIRECTORY or path.startswith(_NODE_PREFIX):
+            return self._nodes.listdir(self._caller(pid)._node_place(), path)
         if path == CPU_DIRECTORY or (path not in DIRECTORIES and path.startswith(_CPU_PREFIX)):
-            return self._tree.listdir(self.cpus(pid), path)
+            view = self._caller(pid)
+            names = self._tree.listdir(view._cpus(), path)
+            number = path.removeprefix(_CPU_PREFIX).removeprefix("cpu")
+            if number.isdecimal():
+                node = view._node_of_cpu(int(number))
+                names += [] if node is None else [f"node{node}"]
+            return names
         if path not in DIRECTORIES:
             self.kind(pid, path)
             raise NotADirectoryError(errnos.ENOTDIR, os.strerror(errnos.ENOTDIR), path)
         names = DIRECTORIES[path]
         if path == "proc/pressure":
             return [name for name in names if self._has(pid, f"{path}/{name}")]
+        if path == _NODE_PARENT and self._nodes.is_there:
+            return [*names, NODE_DIRECTORY.rpartition("/")[2]]
         return list(names)
 
     def _has(self, pid, path):
@@ -340,28 +382,38 @@ cdef class Engine:
         self._give_back(snapshot)
         return verdict
 
-    cdef list _visible_cpus(self, Container *container):
-        """The host's CPUs behind 0..N-1; all that are online where there is no container."""
-        cdef Snapshot *snapshot
+    cdef Snapshot *_snapshot_of(self, Container *container, int needs) except NULL:
+        """A snapshot outside of a view's rendering, to be given back."""
+        cdef Snapshot *snapshot = self._take_idle()
         cdef Settings settings
-        cdef int cpu = -1
-        cdef int _i
-        if container == NULL:
-            return None
-        snapshot = self._take_idle()
         if snapshot == NULL:
             raise MemoryError
         pthread_mutex_lock(&self._lock)
         settings = self._settings
         pthread_mutex_unlock(&self._lock)
         with nogil:
-            snapshot_take(snapshot, NEED_CPUS, 0, &settings, &self._containers, &self._cpuinfo, container)
-        cpus = []
-        for _i in range(snapshot.cpus):
-            cpu = cpuset_next(&snapshot.allowed, cpu)
-            cpus.append(cpu)
+            snapshot_take(snapshot, needs, 0, &settings, &self._containers, &self._cpuinfo, container)
+        return snapshot
+
+    cdef list _visible_cpus(self, Container *container):
+        """The host's CPUs behind 0..N-1; all that are online where there is no container."""
+        cdef Snapshot *snapshot
+        if container == NULL:
+            return self._tree.online()
+        snapshot = self._snapshot_of(container, NEED_CPUS)
+        cpus = _visible_of(snapshot)
         self._give_back(snapshot)
         return cpus
+
+
+cdef list _visible_of(Snapshot *snapshot):
+    cdef int cpu = -1
+    cdef int _i
+    cpus = []
+    for _i in range(snapshot.cpus):
+        cpu = cpuset_next(&snapshot.allowed, cpu)
+        cpus.append(cpu)
+    return cpus
 
 
 @cython.final
@@ -369,7 +421,7 @@ cdef class Engine:
 cdef class View:
     cdef Engine _engine
     cdef str _path
-    cdef int _spec              # -1: a file of one CPU
+    cdef int _spec              # -1: a file of one CPU, or of the node tree
     cdef Container *_container  # NULL: the host's file
     cdef int _reason
 
@@ -404,8 +456,65 @@ cdef class View:
         return False
 
     cdef list _cpus(self):
-        cpus = self._engine._visible_cpus(self._container)
-        return self._engine._tree.online() if cpus is None else cpus
+        return self._engine._visible_cpus(self._container)
+
+    cdef object _node_place(self):
+        """Which nodes the opener has; None where there is no container, for the host's own tree."""
+        cdef Snapshot *snapshot
+        cdef int node = -1
+        if self._container == NULL:
+            return None
+        snapshot = self._engine._snapshot_of(self._container, NEED_CPUS | NEED_NODES)
+        cpus = _visible_of(snapshot)
+        mems = [] if snapshot.mems_known else None
+        while mems is not None:
+            node = cpuset_next(&snapshot.mems, node)
+            if node < 0:
+                break
+            mems.append(node)
+        self._engine._give_back(snapshot)
+        return self._engine._nodes.place(cpus, mems)
+
+    cdef object _node_of_cpu(self, int cpu):
+        place = self._node_place() if self._engine._nodes.is_there else None
+        return None if place is None else self._engine._nodes.node_of_cpu(place, cpu)
+
+    def _node_numbers(self):
+        """See NodeTree.render."""
+        cdef Snapshot *snapshot
+        cdef Text out
+        cdef int verdict
+        cdef const ViewSpec *spec = view_spec(INDEX[_MEMINFO])
+        with nogil:
+            text_init(&out)
+            verdict = self._engine._render(spec, self._container, &out)
+        try:
+            if verdict == FAILED:
+                self._is_unscopable()
+            meminfo = PyBytes_FromStringAndSize(out.data, <ssize_t>out.length).decode() if verdict == SCOPED else None
+        finally:
+            text_free(&out)
+        snapshot = self._engine._snapshot_of(self._container, NEED_CPUS | NEED_NODES)
+        by_node = PyBytes_FromStringAndSize(snapshot.numa_stat.data, <ssize_t>snapshot.numa_stat.length)
+        v1 = snapshot.numa_stat_is_v1
+        self._engine._give_back(snapshot)
+        return meminfo, by_node.decode("ascii", "replace"), v1, self._engine._host.page_bytes
+
+    cdef void _is_unscopable(self) noexcept:
+        self._reason = REASON_UNSCOPABLE
+        pthread_mutex_lock(&self._engine._lock)
+        self._engine._fallbacks[REASON_UNSCOPABLE] += 1
+        pthread_mutex_unlock(&self._engine._lock)
+
+    cdef bytes _render_below(self):
+        """A file of the CPU tree or of the node tree."""
+        if self._path.startswith(_NODE_PREFIX):
+            return self._engine._nodes.render(self._node_place(), self._path, numbers=self._node_numbers)
+        if self._container == NULL:
+            return self._engine._tree.host_text(self._path)
+        return self._engine._tree.render(
+            self._cpus(), self._path, topology_of_host=self._engine._settings.topology_of_host
+        )
 
     def render(self):
         cdef Text out
@@ -414,11 +523,7 @@ cdef class View:
         cdef const ViewSpec *spec
         self._engine._check()
         if self._spec < 0:
-            if self._container == NULL:
-                return self._engine._tree.host_text(self._path)
-            return self._engine._tree.render(
-                self._cpus(), self._path, topology_of_host=self._engine._settings.topology_of_host
-            )
+            return self._render_below()
         spec = view_spec(self._spec)
         with nogil:
             text_init(&out)
@@ -432,10 +537,7 @@ cdef class View:
                 )
         try:
             if verdict == FAILED:
-                self._reason = REASON_UNSCOPABLE
-                pthread_mutex_lock(&self._engine._lock)
-                self._engine._fallbacks[REASON_UNSCOPABLE] += 1
-                pthread_mutex_unlock(&self._engine._lock)
+                self._is_unscopable()
             elif self._container != NULL:
                 self._reason = PLACED
             if verdict == NO_SUCH_FILE:

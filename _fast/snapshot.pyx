@@ -7,20 +7,20 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
-from procview._fast.cgroup cimport Group, Groups, group_is_there, group_read
+from procview._fast.cgroup cimport Group, Groups, group_is_there, group_read, group_version
 from procview._fast.container cimport scope_take
 from procview._fast.cpuinfo_host cimport cpuinfo_put, cpuinfo_take
-from procview._fast.cpus cimport count_cpus
+from procview._fast.cpus cimport count_cpus, find_mems
 from procview._fast.cputime cimport read_cpus_and_time, read_tasks
 from procview._fast.disks cimport read_disks
 from procview._fast.events cimport read_events
 from procview._fast.host cimport host_boottime_ns
 from procview._fast.kept cimport keeper_starved
-from procview._fast.layout cimport CONTROLLERS, PRESSURE_CPU
+from procview._fast.layout cimport CONTROLLERS, MEMORY, MEMORY_BY_NODE, PRESSURE_CPU
 from procview._fast.load cimport read_load
 from procview._fast.memory cimport read_memory
 from procview._fast.scope cimport Scope, scope_put
-from procview._fast.text cimport text_free
+from procview._fast.text cimport text_clear, text_free
 
 
 cdef enum:
@@ -35,6 +35,7 @@ cdef void snapshot_free(Snapshot *snapshot) noexcept nogil:
     text_free(&snapshot.host_meminfo)
     text_free(&snapshot.memory_stat)
     text_free(&snapshot.host_vmstat)
+    text_free(&snapshot.numa_stat)
     text_free(&snapshot.pressure)
     text_free(&snapshot.scratch)
     text_free(&snapshot.more_scratch)
@@ -116,6 +117,8 @@ cdef int fill(
         snapshot.cpus = count_cpus(
             host, groups, scope, snapshot.settings.cpus_by_quota, &snapshot.allowed, &snapshot.scratch
         )
+    if needs & NEED_NODES:
+        read_nodes(snapshot, groups, scope)
     if needs & NEED_CPUINFO:
         snapshot.cpuinfo = cpuinfo_take(cpuinfo_cache, host, &snapshot.scratch)
         if snapshot.cpuinfo == NULL:
@@ -139,6 +142,18 @@ cdef int fill(
     if needs & NEED_PRESSURE:
         return read_pressure(snapshot, groups, scope)
     return verdict
+
+
+cdef void read_nodes(Snapshot *snapshot, Groups *groups, const Scope *scope) noexcept nogil:
+    """Which memory nodes, and what of each: an empty ``numa_stat`` where nothing says so."""
+    cdef Group *group = scope.of[MEMORY]
+    snapshot.mems_known = find_mems(groups, scope, &snapshot.mems, &snapshot.scratch)
+    snapshot.numa_stat_is_v1 = False
+    text_clear(&snapshot.numa_stat)
+    if group != NULL and group.parent != NULL:
+        snapshot.numa_stat_is_v1 = group_version(groups, group) == 1
+        if group_read(groups, group, MEMORY_BY_NODE, &snapshot.numa_stat) <= 0:
+            text_clear(&snapshot.numa_stat)
 
 
 cdef void take_uptime(Snapshot *snapshot, const Host *host, const Container *container) noexcept nogil:

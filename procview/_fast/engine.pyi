@@ -40,16 +40,16 @@ class Engine:
 
         The caller's identity is settled here and stays with the result. A caller that cannot be placed (pid 0,
         gone, unreadable) gets the host's file: ``fallback`` of the result says why. Raises FileNotFoundError where
-        this caller has no such file, IsADirectoryError for a directory. May scan /proc once for a container never
-        seen before, if the kernel cannot translate pids (before Linux 6.11); without ``search`` that is a
-        BlockingIOError instead.
+        this caller has no such file, IsADirectoryError for a directory, OSError ELOOP for a link. May scan /proc once
+        for a container never seen before, if the kernel cannot translate pids (before Linux 6.11); without ``search``
+        that is a BlockingIOError instead.
         """
 
     def open_blocks(self, pid: int) -> bool:
         """Whether :meth:`open` for this pid would have to search /proc (so: call it off the event loop)."""
 
-    def kind(self, pid: int, path: str) -> Literal["file", "dir"]:
-        """What ``path`` is for this caller. Raises FileNotFoundError."""
+    def kind(self, pid: int, path: str) -> Literal["file", "dir", "link"]:
+        """What ``path`` is for this caller; links are those between CPUs and nodes. Raises FileNotFoundError."""
 
     def listdir(self, pid: int, path: str) -> list[str]:
         """Names in a directory of the mount as this caller sees it, sorted (cpu2 before cpu10). Raises

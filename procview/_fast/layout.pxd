@@ -19,6 +19,7 @@ cdef enum:  # files of a group
     MEMORY_USAGE
     MEMORY_STAT
     MEMORY_EVENTS   # v1: memory.oom_control, for its oom_kill
+    MEMORY_BY_NODE
     SWAP_LIMIT      # v1: of memory and swap together
     SWAP_USAGE      # v1: of memory and swap together
     SWAPPINESS      # v1 only
@@ -32,6 +33,8 @@ cdef enum:  # files of a group
     CPUACCT_PERCPU  # v1 only
     CPUSET_EFFECTIVE
     CPUSET_CPUS     # v1 only: v2's may ask for more than is granted
+    CPUSET_MEMS_EFFECTIVE
+    CPUSET_MEMS     # v1 only, as CPUSET_CPUS
     IO_STAT         # v1: bytes
     IO_SERVICED     # v1 only: operations
     PIDS_CURRENT

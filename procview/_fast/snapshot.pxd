@@ -25,6 +25,7 @@ cdef enum:  # needs
     NEED_PRESSURE = 1024
     NEED_EVENTS = 2048     # and NEED_MEMORY
     NEED_HUGE_PAGES = 4096  # and NEED_MEMORY; with them what else only meminfo has
+    NEED_NODES = 8192      # and NEED_CPUS
 
 # What can keep the container's numbers from being shown, so that the host's file is.
 cdef enum:  # verdicts
@@ -110,6 +111,10 @@ cdef struct Snapshot:
     Settings settings
     CpuSet allowed                 # S
     int cpus                       # N: the first N of S are visible
+    bint mems_known                # False: no cpuset says which memory nodes
+    CpuSet mems                    # nodes, by number
+    Text numa_stat
+    bint numa_stat_is_v1
     Memory memory
     Text host_meminfo
     Text memory_stat

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from procview._fast.engine import Engine
     from procview.roots import Roots
 
-_CPU_DIR = "sys/devices/system/cpu"
+_TREES = ("sys/devices/system/cpu", "sys/devices/system/node")
 
 
 @click.command()
@@ -82,7 +83,9 @@ def _path(engine: "Engine", pid: int, view: str) -> str:
 
     name = view.strip("/")
     for path in (name, f"proc/{name}"):
-        if not path.startswith(("proc/", f"{_CPU_DIR}/")) or not {"", ".", ".."}.isdisjoint(path.split("/")):
+        if not path.startswith(("proc/", *(f"{tree}/" for tree in _TREES))) or not {"", ".", ".."}.isdisjoint(
+            path.split("/")
+        ):
             continue
         try:
             kind = engine.kind(pid, path)
@@ -90,9 +93,14 @@ def _path(engine: "Engine", pid: int, view: str) -> str:
             continue
         if kind == "file":
             return path
+        if kind == "link":
+            raise click.ClickException(f"{path} is a link")
         below = " ".join(engine.listdir(pid, path))
         raise click.ClickException(f"{path} is a directory; in it are: {below}")
     if name.removeprefix("proc/") in PROC_VIEWS:
         raise click.ClickException(f"process {pid} has no {view} (not in this kernel, or not for its cgroup)")
-    views = " ".join((*PROC_VIEWS, *(f"{_CPU_DIR}/{entry}" for entry in engine.listdir(pid, _CPU_DIR))))
-    raise click.ClickException(f"no view {view!r}; there are: {views}")
+    views = list(PROC_VIEWS)
+    for tree in _TREES:
+        with suppress(FileNotFoundError):  # a kernel without NUMA
+            views += [f"{tree}/{entry}" for entry in engine.listdir(pid, tree)]
+    raise click.ClickException(f"no view {view!r}; there are: {' '.join(views)}")

@@ -15,14 +15,14 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 import trio
 
 from procview._fast.engine import PROC_VIEWS
-from procview.fs.nodes import CPU_DIR
+from procview.fs.nodes import CPU_DIR, NODE_DIR
 from procview.guard import LET_GO_STATUS
 from procview.slots.publish import publish, withdraw
 from procview.slots.skeleton import Skeleton
 
 log = logging.getLogger(__name__)
 
-SLOT_NAMES = (*dict.fromkeys("proc/" + name.partition("/")[0] for name in PROC_VIEWS), CPU_DIR)
+SLOT_NAMES = (*dict.fromkeys("proc/" + name.partition("/")[0] for name in PROC_VIEWS), CPU_DIR, NODE_DIR)
 """What is put over a container's files: each view, or the folder that holds several."""
 _GUARD_PAUSE_SECONDS = 1.0
 _MAX_NOTE_BYTES = 4096

@@ -20,8 +20,15 @@ CPU_DIR = "sys/devices/system/cpu"
 CPU_FILES = ("kernel_max", "offline", "online", "possible", "present")
 """Files of :data:`CPU_DIR` that every caller has."""
 
+NODE_DIR = "sys/devices/system/node"
+NODE_FILES = ("has_cpu", "has_generic_initiator", "has_memory", "has_normal_memory", "online", "possible")
+"""Files of :data:`NODE_DIR` that every caller has, if the host has them."""
+
 _PRESSURE_DIR = "proc/pressure"
 _CPU_NUMBER = re.compile(rf"{CPU_DIR}/cpu(0|[1-9][0-9]{{0,7}})", re.ASCII)
+_NODE_NUMBER = re.compile(rf"{NODE_DIR}/node(0|[1-9][0-9]{{0,7}})", re.ASCII)
+_OF_CALLERS = (f"{CPU_DIR}/cpu", f"{NODE_DIR}/node")
+"""How paths begin that some callers have and others have not; or another one under that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +40,31 @@ class Node:
     is_dir: bool
     per_caller: bool
     """Whether some callers do not have it, so that no name look-up of it may be cached."""
+    is_link: bool = False
+
+    @property
+    def target(self) -> str:
+        """Where the link leads. The only ones are cpuN/nodeN and nodeN/cpuN, each to the other tree."""
+        name = self.path.rpartition("/")[2]
+        return f"../../{name.rstrip('0123456789')}/{name}"
 
 
 def inode_of(path: str) -> int:
     """The inode number of ``path``.
 
-    What every container has, and the directories cpuN, get numbers below 2^32: a 32-bit program without large file
-    support fails with EOVERFLOW in stat(2) and readdir(3) on anything larger. The many files below cpuN have room for
-    collisions to be impossible in practice. The three kinds cannot collide with each other.
+    What every container has, and the directories cpuN and nodeN, get numbers below 2^32: a 32-bit program without large
+    file support fails with EOVERFLOW in stat(2) and readdir(3) on anything larger. The many files below them have room
+    for collisions to be impossible in practice. The kinds cannot collide with each other.
     """
     if path == "":
         return ROOT_INODE
     cpu = _CPU_NUMBER.fullmatch(path)
     if cpu is not None:
         return 1 << 28 | int(cpu[1])
-    if path.startswith(CPU_DIR + "/cpu"):
+    node = _NODE_NUMBER.fullmatch(path)
+    if node is not None:
+        return 1 << 29 | int(node[1])
+    if path.startswith(_OF_CALLERS):
         return 1 << 63 | _hash(path, 8)
     return 1 << 31 | _hash(path, 4)
 
@@ -79,6 +96,12 @@ class Tree:
             elif _PRESSURE_DIR not in self._names:
                 # The folder is everyone's, so that it can be mounted over the host's; what is in it is not.
                 self._add_static(_PRESSURE_DIR, is_dir=True)
+        # A kernel without NUMA has no such tree.
+        if self._exists(0, NODE_DIR):
+            self._add_static(NODE_DIR, is_dir=True)
+            for name in NODE_FILES:
+                if self._exists(0, f"{NODE_DIR}/{name}"):
+                    self._add_static(f"{NODE_DIR}/{name}", is_dir=False)
 
     def _exists(self, pid: int, path: str) -> bool:
         try:
@@ -120,7 +143,7 @@ class Tree:
         node = self._by_path.get(path)
         if node is not None and not node.per_caller:
             return node
-        if parent.path == _PRESSURE_DIR or path.startswith(CPU_DIR + "/cpu"):
+        if parent.path == _PRESSURE_DIR or path.startswith(_OF_CALLERS):
             return None
         raise FileNotFoundError(errno.ENOENT, path)
 
@@ -131,11 +154,11 @@ class Tree:
             return node
         path = _path(parent, name)
         node = self._by_path.get(path)
-        is_dir = self._engine.kind(pid, path) == "dir"
+        kind = self._engine.kind(pid, path)
         if node is None:
-            node = self._add(Node(inode_of(path), path, is_dir, per_caller=True))
-        if node.is_dir != is_dir:
-            raise OSError(errno.EIO, f"{path!r} is a file for one caller and a directory for another")
+            node = self._add(Node(inode_of(path), path, kind == "dir", per_caller=True, is_link=kind == "link"))
+        if (node.is_dir, node.is_link) != (kind == "dir", kind == "link"):
+            raise OSError(errno.EIO, f"{path!r} is not for every caller of one kind: {kind} for this one")
         return node
 
     def children(self, parent: Node, pid: int) -> Iterator[Node]:
@@ -143,7 +166,7 @@ class Tree:
         if not parent.is_dir:
             raise NotADirectoryError(errno.ENOTDIR, parent.path)
         names = list(self._names.get(parent.path, ()))
-        if parent.path in (CPU_DIR, _PRESSURE_DIR) or parent.per_caller:
+        if parent.path in (CPU_DIR, NODE_DIR, _PRESSURE_DIR) or parent.per_caller:
             names += [name for name in self._engine.listdir(pid, parent.path) if name not in names]
         for name in names:
             try:

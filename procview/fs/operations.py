@@ -79,6 +79,12 @@ def _refusing(number: int) -> Any:
     return refuse
 
 
+def _mode(node: Node) -> int:
+    if node.is_link:
+        return stat.S_IFLNK | 0o777
+    return stat.S_IFDIR | 0o555 if node.is_dir else stat.S_IFREG | 0o444
+
+
 class _OpenFile:
     """One open(2). ``text_bytes`` is the length of the last rendering, None before the first."""
 
@@ -247,7 +253,7 @@ class ViewOperations(pyfuse3.Operations):
         entry.generation = 0
         entry.entry_timeout = 0.0 if node.per_caller else STATIC_SECONDS
         entry.attr_timeout = STATIC_SECONDS
-        entry.st_mode = pyfuse3.ModeT(stat.S_IFDIR | 0o555 if node.is_dir else stat.S_IFREG | 0o444)
+        entry.st_mode = pyfuse3.ModeT(_mode(node))
         entry.st_nlink = 1  # of a directory: "not counted", as the number of cpuN would depend on the caller
         entry.st_uid = entry.st_gid = 0
         entry.st_size = entry.st_blocks = 0
@@ -288,6 +294,13 @@ class ViewOperations(pyfuse3.Operations):
         data.f_files = data.f_ffree = data.f_favail = 0
         data.f_namemax = 255
         return data
+
+    @_edge
+    async def readlink(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileNameT:
+        node = self._tree.node(inode)
+        if not node.is_link:
+            raise OSError(errno.EINVAL, node.path)
+        return pyfuse3.FileNameT(os.fsencode(node.target))
 
     # Files
 
@@ -406,5 +419,4 @@ class ViewOperations(pyfuse3.Operations):
 
     mknod = mkdir = unlink = rmdir = symlink = rename = link = _refusing(errno.EPERM)
     create = _refusing(errno.EACCES)
-    readlink = _refusing(errno.EINVAL)
     write = _refusing(errno.EBADF)

@@ -14,6 +14,7 @@ from typing import Literal, cast
 from procview._fast.engine import PROC_VIEWS, Engine
 
 CPU_DIR = "sys/devices/system/cpu"
+NODE_DIR = "sys/devices/system/node"
 
 
 @dataclass
@@ -36,6 +37,8 @@ class FakeEngine:
 
     text: Callable[[int, str], bytes] = lambda pid, path: f"{pid} {path}\n".encode()
     cpus_of: dict[int, int] = field(default_factory=dict)
+    nodes_of: dict[int, int] = field(default_factory=dict)
+    has_nodes: bool = True
     pressure_of: Callable[[int], bool] = lambda pid: True
     opening: Callable[[int], None] = lambda pid: None
     open_blocking: bool = False
@@ -57,7 +60,15 @@ class FakeEngine:
         files |= {f"{CPU_DIR}/{name}" for name in ("kernel_max", "offline", "online", "possible", "present")}
         for cpu in range(self.cpus_of.get(pid, 4)):
             files |= {f"{CPU_DIR}/cpu{cpu}/online", f"{CPU_DIR}/cpu{cpu}/topology/core_id"}
+        if self.has_nodes:
+            files |= {f"{NODE_DIR}/{name}" for name in ("has_cpu", "online", "possible")}
+            files |= {f"{NODE_DIR}/node{node}/meminfo" for node in range(self.nodes_of.get(pid, 2))}
         return files - self.missing
+
+    def _links(self, pid: int) -> set[str]:
+        """All CPUs are in node 0."""
+        cpus = range(self.cpus_of.get(pid, 4)) if self.has_nodes else ()
+        return {f"{NODE_DIR}/node0/cpu{cpu}" for cpu in cpus} | {f"{CPU_DIR}/cpu{cpu}/node0" for cpu in cpus}
 
     def open(self, pid: int, path: str, *, search: bool = True) -> FakeView:
         if not search and self.open_blocks(pid):
@@ -72,16 +83,22 @@ class FakeEngine:
     def open_blocks(self, pid: int) -> bool:
         return self.open_blocking and pid != 0
 
-    def kind(self, pid: int, path: str) -> Literal["file", "dir"]:
+    def kind(self, pid: int, path: str) -> Literal["file", "dir", "link"]:
         files = self._files(pid)
         if path in files:
             return "file"
+        if path in self._links(pid):
+            return "link"
         if path == "proc/pressure" or any(file.startswith(f"{path}/") for file in files):
             return "dir"
         raise FileNotFoundError(errno.ENOENT, path)
 
     def listdir(self, pid: int, path: str) -> list[str]:
-        names = {file[len(path) + 1 :].split("/")[0] for file in self._files(pid) if file.startswith(f"{path}/")}
+        names = {
+            file[len(path) + 1 :].split("/")[0]
+            for file in self._files(pid) | self._links(pid)
+            if file.startswith(f"{path}/")
+        }
         if not names and path != "proc/pressure":
             raise FileNotFoundError(errno.ENOENT, path)
         return sorted(names, key=lambda name: (len(name), name))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from procview._fast.engine import PROC_VIEWS
-from procview.fs.nodes import CPU_DIR, inode_of
+from procview.fs.nodes import CPU_DIR, NODE_DIR, inode_of
 from tests.daemon.process import Place, eventually, is_mounted, needs_mount
 
 pytestmark = needs_mount
@@ -71,7 +71,8 @@ def in_chunks(path: Path, size: int) -> bytes:
 
 def test_listing_names_and_attributes(mount: Path) -> None:
     assert sorted(os.listdir(mount)) == ["proc", "sys"]
-    assert os.listdir(mount / "sys/devices/system") == ["cpu"]
+    trees = ["cpu", "node"] if Path("/", NODE_DIR).is_dir() else ["cpu"]
+    assert os.listdir(mount / "sys/devices/system") == trees
     meminfo = (mount / "proc/meminfo").stat()
     assert (meminfo.st_size, stat.S_IMODE(meminfo.st_mode), meminfo.st_uid, meminfo.st_gid) == (0, 0o444, 0, 0)
     assert stat.S_IMODE((mount / "proc").stat().st_mode) == 0o555
@@ -80,6 +81,21 @@ def test_listing_names_and_attributes(mount: Path) -> None:
         assert entry.inode() == entry.stat().st_ino == inode_of(f"{CPU_DIR}/{entry.name}")
     seen = subprocess.run(["ls", "-a", mount], capture_output=True, text=True, check=True).stdout.split()
     assert seen == [".", "..", "proc", "sys"]
+
+
+def test_links_between_cpus_and_nodes_lead_somewhere(mount: Path) -> None:
+    if not Path("/", NODE_DIR).is_dir():
+        pytest.skip("this kernel has no memory nodes")
+    for node in (mount / NODE_DIR).glob("node[0-9]*"):
+        for to_cpu in node.glob("cpu[0-9]*"):
+            assert stat.S_IMODE(to_cpu.lstat().st_mode) == 0o777
+            assert to_cpu.resolve(strict=True) == mount / CPU_DIR / to_cpu.name
+            to_node = mount / CPU_DIR / to_cpu.name / node.name
+            assert os.readlink(to_node) == f"../../node/{node.name}"
+            assert to_node.resolve(strict=True) == node
+            assert (to_node / "cpulist").read_bytes() == (node / "cpulist").read_bytes()
+    with pytest.raises(OSError, match="Invalid argument"):
+        os.readlink(mount / NODE_DIR / "online")
 
 
 @pytest.mark.parametrize("name", ["proc/nothing", "proc/version", "proc/1", f"{CPU_DIR}/cpu99999", f"{CPU_DIR}/smt"])

@@ -25,6 +25,7 @@ from tests.hosts.model import (
     Layout,
     Level,
     MeminfoLine,
+    MemoryNode,
 )
 
 HOST_PIDNS = 4_026_531_836
@@ -99,6 +100,26 @@ def vmstat_lines(host: Host) -> tuple[tuple[str, int], ...]:
     if host.vmstat:
         return host.vmstat
     return tuple((name, 700_000_000_000 + 1_000_003 * number) for number, name in enumerate(VMSTAT_NAMES))
+
+
+NUMASTAT_NAMES = ("numa_hit", "numa_miss", "numa_foreign", "interleave_hit", "local_node", "other_node")
+
+NODE_LINES = (
+    "SwapCached", "Active", "Inactive", "Active(anon)", "Inactive(anon)", "Active(file)", "Inactive(file)",
+    "Unevictable", "Mlocked", "Dirty", "Writeback", "FilePages", "Mapped", "AnonPages", "Shmem", "KernelStack",
+    "PageTables", "SecPageTables", "NFS_Unstable", "Bounce", "WritebackTmp", "KReclaimable", "Slab", "SReclaimable",
+    "SUnreclaim", "AnonHugePages", "ShmemHugePages", "ShmemPmdMapped", "FileHugePages", "FilePmdMapped", "Unaccepted",
+)  # fmt: skip
+
+
+def node_meminfo(node: MemoryNode) -> str:
+    """As drivers/base/node.c of the kernel prints it, with numbers that no container may show but for its size."""
+    values = {"MemTotal": node.total_kb, "MemFree": node.total_kb // 2, "MemUsed": node.total_kb - node.total_kb // 2}
+    values |= dict.fromkeys(NODE_LINES, 4711)
+    lines = [f"Node {node.number} {name + ':':<16}{value:>8} kB\n" for name, value in values.items()]
+    for name, pages in (("HugePages_Total", 32), ("HugePages_Free", 16), ("HugePages_Surp", 1)):
+        lines.append(f"Node {node.number} {name + ':':<17}{pages if node.total_kb else 0:>5}\n")
+    return "".join(lines)
 
 
 def escape_mount(path: str) -> str:
@@ -218,6 +239,7 @@ class Tree:
         if host.transparent_huge_page_bytes is not None:
             self.write("sys/kernel/mm/transparent_hugepage/hpage_pmd_size", f"{host.transparent_huge_page_bytes}\n")
         self._write_cpus()
+        self._write_nodes()
         for disk in host.disks:
             self._write_disk(disk)
         self._write_root_cgroups()
@@ -257,6 +279,37 @@ class Tree:
             self.write(f"{here}/topology/core_id", f"{cpu // 2}\n")
             self.write(f"{here}/topology/physical_package_id", f"{host.package_of(cpu)}\n")
 
+    def _write_nodes(self) -> None:
+        host = self.host
+        if not host.nodes:
+            return
+        top = "sys/devices/system/node"
+        online = cpu_list(node.number for node in host.nodes)
+        with_memory = cpu_list(node.number for node in host.nodes if node.total_kb)
+        for name, text in (
+            ("online", online),
+            ("possible", online),
+            ("has_cpu", cpu_list(node.number for node in host.nodes if node.cpus)),
+            ("has_memory", with_memory),
+            ("has_normal_memory", with_memory),
+            ("has_generic_initiator", ""),
+        ):
+            self.write(f"{top}/{name}", f"{text}\n")
+        width = max(host.possible_cpus) + 1
+        for node in host.nodes:
+            here = f"{top}/node{node.number}"
+            self.write(f"{here}/cpulist", cpu_list(node.cpus) + "\n")
+            self.write(f"{here}/cpumap", cpu_mask(node.cpus, width) + "\n")
+            self.write(f"{here}/distance", " ".join(str(node.distance(other)) for other in host.nodes) + "\n")
+            self.write(f"{here}/numastat", _keys((name, 4711) for name in NUMASTAT_NAMES))
+            self.write(f"{here}/meminfo", node_meminfo(node))
+            self.write(f"{here}/vmstat", "nr_free_pages 4711\n")
+            self.write(f"{here}/hugepages/hugepages-2048kB/nr_hugepages", "4711\n")
+            for cpu in node.cpus:
+                self.link(f"{here}/cpu{cpu}", f"../../cpu/cpu{cpu}")
+                if host.has_cpu_folders and cpu in host.online:
+                    self.link(f"sys/devices/system/cpu/cpu{cpu}/node{node.number}", f"../../node/node{node.number}")
+
     def _write_disk(self, disk: Disk) -> None:
         folder = f"devices/{disk.sysfs_dir}/{disk.name}"
         self.write(f"sys/{folder}/dev", f"{disk.major}:{disk.minor}\n")
@@ -278,6 +331,7 @@ class Tree:
             self.write("cgroup/cgroup.controllers", "cpuset cpu io memory hugetlb pids\n")
             self.write("cgroup/cgroup.procs", "1\n")
             self.write("cgroup/cpuset.cpus.effective", cpu_list(self.host.online) + "\n")
+            self.write("cgroup/cpuset.mems.effective", cpu_list(_mems(Level(""), self.host)) + "\n")
             self.write("cgroup/cpu.stat", "usage_usec 77\nuser_usec 55\nsystem_usec 22\n")
             return
         root = Level("")
@@ -342,6 +396,8 @@ class Tree:
                 # what it asks for is more than it gets: a reader of the wrong file is found out
                 self.write(f"{folder}/cpuset.cpus", cpu_list(self.host.possible_cpus) + "\n")
                 self.write(f"{folder}/cpuset.cpus.effective", cpu_list(_cpus(level, self.host)) + "\n")
+                self.write(f"{folder}/cpuset.mems", "\n")
+                self.write(f"{folder}/cpuset.mems.effective", cpu_list(_mems(level, self.host)) + "\n")
             case "hugetlb":
                 for prefix, pages in self._huge_pages(folder, level):
                     self.write(f"{prefix}.max", _max(pages.max_bytes))
@@ -378,6 +434,8 @@ class Tree:
         match controller:
             case "memory":
                 self.write(f"{folder}/memory.stat", _keys(container.memory_stat.items()))
+                if container.numa_stat:
+                    self.write(f"{folder}/memory.numa_stat", _numa_stat(container, self.layout))
                 kills = [] if container.oom_kills is None else [("oom_kill", container.oom_kills)]
                 self.write(f"{folder}/memory.events", _keys([("low", 0), ("max", 31), ("oom", 32), *kills]))
             case "cpu":
@@ -406,6 +464,8 @@ class Tree:
             case "cpuset":
                 self.write(f"{folder}/cpuset.cpus", cpu_list(_cpus(level, self.host)) + "\n")
                 self.write(f"{folder}/cpuset.effective_cpus", cpu_list(_cpus(level, self.host)) + "\n")
+                self.write(f"{folder}/cpuset.mems", cpu_list(_mems(level, self.host)) + "\n")
+                self.write(f"{folder}/cpuset.effective_mems", cpu_list(_mems(level, self.host)) + "\n")
             case "hugetlb":
                 for prefix, pages in self._huge_pages(folder, level):
                     self.write(f"{prefix}.limit_in_bytes", _v1_limit(pages.max_bytes))
@@ -417,6 +477,8 @@ class Tree:
         match controller:
             case "memory":
                 self.write(f"{folder}/memory.stat", _keys(container.memory_stat.items()))
+                if container.numa_stat:
+                    self.write(f"{folder}/memory.numa_stat", _numa_stat(container, self.layout))
                 kills = [] if container.oom_kills is None else [("oom_kill", container.oom_kills)]
                 self.write(f"{folder}/memory.oom_control", _keys([("oom_kill_disable", 0), ("under_oom", 0), *kills]))
                 if container.kmem_bytes is not None:
@@ -688,6 +750,21 @@ def _v1_limit(value: int | None) -> str:
 
 def _cpus(level: Level, host: Host) -> tuple[int, ...]:
     return host.online if level.cpus is None else level.cpus
+
+
+def _mems(level: Level, host: Host) -> tuple[int, ...]:
+    """Also a kernel without NUMA has a node."""
+    if level.mems is not None:
+        return level.mems
+    return tuple(node.number for node in host.nodes if node.total_kb) or (0,)
+
+
+def _numa_stat(container: Container, layout: Layout) -> str:
+    rows = []
+    for key, by_node in container.numa_stat.items():
+        nodes = " ".join(f"N{node}={value}" for node, value in by_node.items())
+        rows.append(f"{key} {nodes}\n" if layout.is_v2 else f"{key}={sum(by_node.values())} {nodes}\n")
+    return "".join(rows)
 
 
 def _keys(pairs: Iterable[tuple[str, int]]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.hosts.build import build, meminfo_lines
-from tests.hosts.model import Container, CpuTimes, DeviceIo, Disk, Host, HugePages, Layout, Level, Partition
+from tests.hosts.model import Container, CpuTimes, DeviceIo, Disk, Host, HugePages, Layout, Level, MemoryNode, Partition
 from tests.hosts.trees import TreeText
 
 GIB = 1 << 30
@@ -73,6 +73,10 @@ LARGE_HOST = Host(
     present=tuple(range(256)),
     possible=tuple(range(288)),
     packages=2,
+    nodes=(
+        MemoryNode(0, tuple(cpu for cpu in range(128) if cpu not in (1, 3, 5, 7, 9, 11, 13, 15)), 1 << 29),
+        MemoryNode(1, tuple(cpu for cpu in range(128, 256) if not 200 <= cpu < 208), 1 << 29),
+    ),
     meminfo=tuple(
         replace(line, value=LARGE_MEMINFO.get(line.name, line.value))
         for line in meminfo_lines(Host(swap_total_kb=200_000_000, swap_free_kb=150_000_000))

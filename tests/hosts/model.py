@@ -75,6 +75,19 @@ class Disk:
 
 
 @dataclass(frozen=True)
+class MemoryNode:
+    """One NUMA node of the host."""
+
+    number: int
+    cpus: tuple[int, ...]
+    total_kb: int
+    """0: it has CPUs only."""
+
+    def distance(self, other: MemoryNode) -> int:
+        return 10 if self.number == other.number else 20 + abs(self.number - other.number)
+
+
+@dataclass(frozen=True)
 class Host:
     """What one kernel knows, whoever asks."""
 
@@ -90,6 +103,8 @@ class Host:
     """Whether cpuN/online exists (with CPU hotplug, and then rarely for cpu0)."""
     has_cpu_folders: bool = True
     """False leaves out sys/devices/system/cpu/cpuN: hundreds of files that most tests do not look at."""
+    nodes: tuple[MemoryNode, ...] = ()
+    """Empty: a kernel without NUMA."""
     meminfo: tuple[MeminfoLine, ...] = ()
     """Empty: tests.hosts.build makes one of 16 GB up."""
     vmstat: tuple[tuple[str, int], ...] = ()
@@ -167,6 +182,8 @@ class Level:
     cpu_period_usec: int = 100_000
     cpus: tuple[int, ...] | None = None
     """The effective cpuset; None: all online CPUs of the host."""
+    mems: tuple[int, ...] | None = None
+    """The effective memory nodes; None: all that the host has."""
     huge_pages: HugePages | None = None
     """For the host's default size; None: no files."""
     more_huge_pages: Mapping[int, HugePages] = field(default_factory=dict)
@@ -258,6 +275,8 @@ class Container:
     cpu: CpuTimes = CpuTimes()
     memory_stat: Mapping[str, int] = field(default_factory=dict)
     """Keys exactly as the layout's memory.stat has them (v1 with and without ``total_``), in bytes or counts."""
+    numa_stat: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    """memory.numa_stat: key (v1 with and without ``hierarchical_``) -> node -> bytes, v1 pages. Empty: no file."""
     oom_kills: int | None = None
     """Of memory.events, v1 memory.oom_control; None: the file has no such line."""
     kmem_bytes: int | None = None

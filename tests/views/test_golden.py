@@ -17,16 +17,16 @@ pytest.importorskip("procview._fast.engine", reason="the engine is not built")
 from procview._fast.engine import PROC_VIEWS, Engine
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-CPU_TREE = "sys/devices/system/cpu"
+TREES = ("sys/devices/system/cpu", "sys/devices/system/node")
 
 
 @pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
-@pytest.mark.parametrize("view", [*PROC_VIEWS, CPU_TREE])
+@pytest.mark.parametrize("view", [*PROC_VIEWS, *TREES])
 def test_golden(scratch: Path, update_golden: bool, known: Known, view: str) -> None:
     with fresh(scratch) as folder:
         roots, pid = known.write(folder)
         engine = Engine(**roots)
-        text = render_tree(engine, pid, view) if view == CPU_TREE else render(engine, pid, f"proc/{view}")
+        text = render_tree(engine, pid, view) if view in TREES else render(engine, pid, f"proc/{view}")
         assert not {name: n for name, n in engine.counters().items() if name.startswith("fallback") and n}
         engine.close()
     golden = GOLDEN / known.name / f"{view.removeprefix('sys/devices/system/').replace('/', '-')}.txt"
@@ -51,10 +51,17 @@ def render(engine: Engine, pid: int, path: str) -> str:
 def render_tree(engine: Engine, pid: int, top: str) -> str:
     """Every folder and file below, a line for each line of text."""
     lines = []
-    for name in engine.listdir(pid, top):
+    try:
+        names = engine.listdir(pid, top)
+    except FileNotFoundError:
+        return "(no such folder)\n"
+    for name in names:
         path = f"{top}/{name}"
-        if engine.kind(pid, path) == "dir":
+        kind = engine.kind(pid, path)
+        if kind == "dir":
             lines += [f"{path}/\n", render_tree(engine, pid, path)]
+        elif kind == "link":
+            lines.append(f"{path} (link)\n")
         else:
             text = render(engine, pid, path)
             lines += [f"{path}: {line}\n" for line in text.split("\n")[: max(1, text.count("\n"))]]
