@@ -1,9 +1,9 @@
 # cython: language_level=3
 """The directories cpu0..cpuN-1 of /sys/devices/system/cpu, and ``kernel_max``.
 
-What the host has below a chosen CPU passes through: plain, world-readable files and directories, and no links but
-that to the CPU's memory node, which nodedirs knows.
-Rewritten is what holds CPU numbers: ``topology/*`` and ``cache/*/shared_cpu_*``
+What the host has below a chosen CPU passes through: plain, world-readable files and directories. Links are two: that to
+the CPU's memory node, which nodedirs knows, and ``cpufreq`` to the frequency policy of the CPU, which is a directory
+here. Rewritten is what holds CPU numbers: ``topology/*``, ``cache/*/shared_cpu_*`` and ``cpufreq/*_cpus``
 (Documentation/ABI/stable/sysfs-devices-system-cpu). This is Python: lscpu and its like read it once, nothing reads
 it in a loop.
 """
@@ -17,6 +17,8 @@ import stat
 CPU_DIRECTORY = "sys/devices/system/cpu"
 _NAMED = ("kernel_max", "offline", "online", "possible", "present")
 _SHARED = re.compile(r"cache/[^/]+/(shared_cpu_(?:map|list))")
+_POLICY = re.compile(r"\.\./cpufreq/policy(?:0|[1-9][0-9]*)", re.ASCII)
+_OF_POLICY = re.compile(r"cpufreq/(?:affected|related|freqdomain)_cpus")
 
 
 def _missing(path):
@@ -101,6 +103,8 @@ class CpuTree:
                 raise _missing(path)
             place = os.path.join(place, part) if part else place
             try:
+                if part == rest == "cpufreq" or (part == "cpufreq" and rest.startswith("cpufreq/")):
+                    place = self._policy_of(place)
                 mode = os.lstat(place).st_mode
             except OSError:
                 raise _missing(path) from None
@@ -111,6 +115,14 @@ class CpuTree:
             else:
                 raise _missing(path)
         return place, kind
+
+    def _policy_of(self, place):
+        """Where ``cpuN/cpufreq`` leads, if that is to a policy; itself otherwise, as on old kernels."""
+        try:
+            target = os.readlink(place)
+        except OSError:
+            return place
+        return os.path.join(self._base, target.removeprefix("../")) if _POLICY.fullmatch(target) else place
 
     def kind(self, cpus, path):
         if path == CPU_DIRECTORY + "/kernel_max":
@@ -151,6 +163,10 @@ class CpuTree:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         with open(place, "rb") as file:
             text = file.read()
+        if _OF_POLICY.fullmatch(rest):
+            theirs = set(text.split())
+            mine = [number for number, cpu in enumerate(cpus) if str(cpu).encode() in theirs]
+            return (" ".join(map(str, mine if topology_of_host else [visible])) + "\n").encode()
         directory, _, name = rest.partition("/")
         shared = _SHARED.fullmatch(rest)
         if directory != "topology" and not shared:

@@ -4,7 +4,10 @@ import json
 import time
 from pathlib import Path
 
-from tests.containers.conftest import MEMORY_BYTES
+import pytest
+
+from tests.containers.cgroups import Limits
+from tests.containers.conftest import MEMORY_BYTES, Start, two_cpus
 from tests.containers.engines import Container
 from tests.containers.rootfs import PYTHON
 
@@ -61,6 +64,18 @@ def test_every_way_to_count_cpus_agrees(container: Container) -> None:
     assert container.read("/proc/cpuinfo").count("processor\t:") == 1
 
 
+def test_the_files_that_runtimes_count_cpus_in_agree(start: Start) -> None:
+    """The JVM and Node.js are not here: what glibc and libuv read for them is (tests/views/test_cpu_counts.py)."""
+    container = start(Limits(memory_bytes=MEMORY_BYTES, cpuset=two_cpus()))
+    tree = "/sys/devices/system/cpu"
+    assert [container.read(f"{tree}/{name}") for name in ("possible", "present", "online")] == ["0-1\n"] * 3
+    assert container.output(["sh", "-c", f"ls -d {tree}/cpu[0-9]*"]).split() == [f"{tree}/cpu0", f"{tree}/cpu1"]
+    assert [line.split()[0] for line in container.read("/proc/stat").splitlines()[:3]] == ["cpu", "cpu0", "cpu1"]
+    counts = [container.output(["getconf", name]) for name in ("_NPROCESSORS_CONF", "_NPROCESSORS_ONLN")]
+    assert [*counts, container.output(["nproc", "--all"])] == ["2\n"] * 3
+    assert json.loads(container.output([PYTHON, "-c", _CPU_COUNTS])) == [2, 2, 2, 2]
+
+
 def test_lscpu_shows_one_cpu_numbered_from_zero(container: Container) -> None:
     shown = dict(line.split(":", 1) for line in container.output(["lscpu"]).splitlines() if ":" in line)
     assert shown["CPU(s)"].strip() == "1"
@@ -69,6 +84,21 @@ def test_lscpu_shows_one_cpu_numbered_from_zero(container: Container) -> None:
         row for row in container.output(["lscpu", "--parse=CPU,CORE,SOCKET"]).splitlines() if not row.startswith("#")
     ]
     assert rows == ["0,0,0"]
+
+
+def test_lscpu_shows_the_cpu_in_its_memory_node(container: Container) -> None:
+    if not Path("/sys/devices/system/node").is_dir():
+        pytest.skip("this kernel has no memory nodes")
+    shown = dict(line.split(":", 1) for line in container.output(["lscpu"]).splitlines() if ":" in line)
+    nodes = int(shown["NUMA node(s)"])
+    assert [shown[f"NUMA node{node} CPU(s)"].strip() for node in range(nodes)].count("0") == 1
+    tree = "/sys/devices/system/node"
+    of_cpu = container.output(["sh", "-c", "cd /sys/devices/system/cpu/cpu0/node[0-9]* && pwd -P"]).strip()
+    node = of_cpu.removeprefix(f"{tree}/")
+    assert container.output(["readlink", f"{tree}/{node}/cpu0"]) == "../../cpu/cpu0\n"
+    text = container.output(["sh", "-c", f"cat {tree}/node[0-9]*/meminfo"])
+    totals = [int(line.split()[3]) for line in text.splitlines() if " MemTotal:" in line]
+    assert (len(totals), sum(totals)) == (nodes, MEMORY_BYTES // 1024)
 
 
 def test_psutil_sees_the_container(container: Container) -> None:
@@ -129,6 +159,24 @@ def test_vmstat_prints_two_rows_of_numbers(container: Container) -> None:
         row = dict(zip(columns, (int(word) for word in line.split()), strict=True))
         assert 0 <= row["free"] <= MEMORY_BYTES // 1024
         assert 98 <= row["us"] + row["sy"] + row["id"] + row["wa"] + row["st"] <= 102
+
+
+def test_vmstat_counts_what_the_container_does(container: Container) -> None:
+    """Page faults of a process that touches 64 MiB, and the sums of ``vmstat -s``."""
+
+    def faults() -> int:
+        return next(int(line.split()[1]) for line in container.read("/proc/vmstat").splitlines() if "pgfault" in line)
+
+    before = faults()
+    container.output([PYTHON, "-c", "bytearray(64 << 20)"])
+    assert 64 * 256 <= faults() - before < 64 * 256 + 100_000
+    summary = {line.split(maxsplit=1)[1]: line.split()[0] for line in container.output(["vmstat", "-s"]).splitlines()}
+    assert int(summary["K total memory"]) == MEMORY_BYTES // 1024
+    assert 0 <= int(summary["K used memory"]) <= MEMORY_BYTES // 1024
+    assert (summary["interrupts"], summary["CPU context switches"]) == ("0", "0")
+    assert all(summary[name].isdigit() for name in ("K paged in", "K paged out", "pages swapped in")) or (
+        all(summary[name].isdigit() for name in ("pages paged in", "pages paged out", "pages swapped in"))
+    )
 
 
 def test_iostat_prints_shares_of_cpu_time(container: Container) -> None:

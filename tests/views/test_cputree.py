@@ -90,3 +90,52 @@ def test_only_world_readable_files_pass(scratch: Path) -> None:
             engine.open(container.pid, f"{TOP}/cpu0/secret").render()
         assert "secret" not in engine.listdir(container.pid, f"{TOP}/cpu0")
         engine.close()
+
+
+def test_the_frequency_of_a_cpu(scratch: Path) -> None:
+    """The host has its CPUs 1 and 3 in one policy, and links to it. So lscpu and libuv find a frequency."""
+    container = Container(levels=(Level("c", cpus=(1, 3)),))
+    with fresh(scratch) as folder:
+        tree = build(folder, Layout.V2, Host(online=(0, 1, 2, 3)), container)
+        for name, text in (("scaling_cur_freq", "2600000\n"), ("affected_cpus", "1 3\n"), ("related_cpus", "1 2 3\n")):
+            tree.write(f"{TOP}/cpufreq/policy1/{name}", text)
+        tree.write(f"{TOP}/cpufreq/policy1/stats/time_in_state", "2600000 7\n")
+        tree.link(f"{TOP}/cpu1/cpufreq", "../cpufreq/policy1")
+        tree.link(f"{TOP}/cpu3/cpufreq", "../cpufreq/policy1")
+        tree.link(f"{TOP}/cpufreq/policy1/driver", "../../../..")
+        engine = Engine(**tree.roots)
+
+        def show(path: str) -> str:
+            return engine.open(container.pid, f"{TOP}/{path}").render().decode()
+
+        assert "cpufreq" in engine.listdir(container.pid, f"{TOP}/cpu1")
+        assert engine.listdir(container.pid, f"{TOP}/cpu1/cpufreq") == [
+            "affected_cpus", "related_cpus", "scaling_cur_freq", "stats"]  # fmt: skip
+        assert show("cpu1/cpufreq/scaling_cur_freq") == "2600000\n"
+        assert show("cpu1/cpufreq/stats/time_in_state") == "2600000 7\n"
+        assert show("cpu1/cpufreq/affected_cpus") == "1\n"
+        engine.configure(topology="host")
+        assert show("cpu0/cpufreq/affected_cpus") == show("cpu0/cpufreq/related_cpus") == "0 1\n"
+        for path in ("cpu0/cpufreq/driver", "cpu0/cpufreq/driver/cpu", "cpufreq/policy1/scaling_cur_freq",
+                     "cpu0/topology/cpufreq"):  # fmt: skip
+            with pytest.raises(FileNotFoundError):
+                engine.kind(container.pid, f"{TOP}/{path}")
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    "target", ["../cpufreq", "../../memory", "../cpufreq/policy1/..", "/etc", "../cpufreq/policy1x"]
+)
+def test_a_link_called_cpufreq_leads_nowhere_else(scratch: Path, target: str) -> None:
+    container = Container(levels=(Level("c"),))
+    with fresh(scratch) as folder:
+        tree = build(folder, Layout.V2, Host(), container)
+        tree.write(f"{TOP}/cpufreq/policy1/x", "x\n")
+        tree.write(f"{TOP}/cpufreq/policy1x/x", "x\n")
+        tree.write("sys/devices/system/memory/x", "x\n")
+        tree.link(f"{TOP}/cpu0/cpufreq", target)
+        engine = Engine(**tree.roots)
+        for path in (f"{TOP}/cpu0/cpufreq", f"{TOP}/cpu0/cpufreq/x"):
+            with pytest.raises(FileNotFoundError):
+                engine.kind(container.pid, path)
+        engine.close()

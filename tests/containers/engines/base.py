@@ -19,6 +19,9 @@ from tests.containers.cgroups import Cgroup, Limits
 from tests.containers.rootfs import Rootfs
 
 CPU_TREE = "sys/devices/system/cpu"
+NODE_TREE = "sys/devices/system/node"
+TREES = (CPU_TREE, NODE_TREE) if Path("/", NODE_TREE).is_dir() else (CPU_TREE,)
+"""What is mounted as a whole folder; a kernel without NUMA has no nodes."""
 INSIDE = "/procview"
 """Where the whole mount is inside a container whose views are mounts of its configuration."""
 SLEEP = ("sleep", "infinity")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests import session
 from tests.containers.cgroups import PERIOD_USEC, Limits
-from tests.containers.engines.base import CPU_TREE, INSIDE, RUNC_ALLOWS, Views, view_binds
+from tests.containers.engines.base import INSIDE, RUNC_ALLOWS, TREES, Views, view_binds
 from tests.containers.rootfs import SCRATCH, Rootfs, environment
 
 IMAGE = "procview-test:1"
@@ -41,7 +41,7 @@ def run_options(name: str, rootfs: Rootfs, views: Views, allowed: frozenset[str]
     volumes = [f"{host}:{inside}:ro" for host, inside in rootfs.binds]
     if isinstance(views, Path):
         volumes.append(f"{views}:{INSIDE}:ro")
-        volumes += [f"{views}/{file}:/{file}:ro" for file in (*view_binds(views, allowed), CPU_TREE)]
+        volumes += [f"{views}/{file}:/{file}:ro" for file in (*view_binds(views, allowed), *TREES)]
     return options + [word for volume in volumes for word in ("--volume", volume)]
 
 

@@ -12,11 +12,11 @@ from tests.containers import cgroups
 from tests.containers.cgroups import Limits
 from tests.containers.engines.accounts import Accounts
 from tests.containers.engines.base import (
-    CPU_TREE,
     INSIDE,
     SLEEP,
     SUB_ID,
     SUB_IDS,
+    TREES,
     Container,
     Engine,
     EngineError,
@@ -109,9 +109,7 @@ class LxcEngine(Engine):
         if isinstance(views, Hook):
             lines.append(f"lxc.hook.mount = {shlex.join([str(views.program), '--lxc', *views.options])}")
         if isinstance(views, Path):
-            lines += [
-                f"lxc.mount.entry = {views}/{file} {file} none bind 0 0" for file in (*view_files(views), CPU_TREE)
-            ]
+            lines += [f"lxc.mount.entry = {views}/{file} {file} none bind 0 0" for file in (*view_files(views), *TREES)]
             lines.append(f"lxc.mount.entry = {views} {INSIDE.lstrip('/')} none bind 0 0")
         (home / "config").write_text("\n".join(lines) + "\n", encoding="utf-8")
         try:

@@ -14,12 +14,12 @@ from tests import session
 from tests.containers import cgroups
 from tests.containers.cgroups import Limits
 from tests.containers.engines.base import (
-    CPU_TREE,
     INSIDE,
     RUNC_ALLOWS,
     SLEEP,
     SUB_ID,
     SUB_IDS,
+    TREES,
     WITHOUT_V2,
     Container,
     Engine,
@@ -139,7 +139,7 @@ def _oci_config(
     binds = [(str(host), inside, ["rbind", "ro"]) for host, inside in rootfs.binds]
     if isinstance(views, Path):
         binds.append((str(views), INSIDE, ["bind"]))
-        binds += [(f"{views}/{file}", f"/{file}", ["bind"]) for file in (*at_start, CPU_TREE)]
+        binds += [(f"{views}/{file}", f"/{file}", ["bind"]) for file in (*at_start, *TREES)]
     mounts += [{"type": "bind", "source": source, "destination": to, "options": opts} for source, to, opts in binds]
     namespaces = ["pid", "mount", "uts", "ipc", "network"]
     linux: dict[str, Any] = {"resources": _oci_resources(limits)}

@@ -13,8 +13,8 @@ from pathlib import Path
 from tests import session
 from tests.containers.cgroups import Cgroup, Limits
 from tests.containers.engines.base import (
-    CPU_TREE,
     SLEEP,
+    TREES,
     Container,
     Engine,
     EngineError,
@@ -79,7 +79,7 @@ class UnshareEngine(Engine):
         if isinstance(views, Path):
             steps += [
                 f"cd {shlex.quote(str(views))}",
-                f'for file in $(find proc -type f) {CPU_TREE}; do mount --bind "$PWD/$file" "/$file"; done',
+                f'for file in $(find proc -type f) {" ".join(TREES)}; do mount --bind "$PWD/$file" "/$file"; done',
                 "cd /",
             ]
         steps += ["echo ready", "exec >/dev/null", f"exec {shlex.join(init)}"]
