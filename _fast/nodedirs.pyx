@@ -32,8 +32,6 @@ _LINE = re.compile(r"Node \d+ ([^:\n]+):( *)(\d+)((?: kB)?)", re.ASCII)
 # Line -> line of /proc/meminfo, keys of v2's memory.numa_stat that it is the sum of, kind of v1's
 _LINES = {
     "SwapCached": ("SwapCached", ("swapcached",), "anon"),
-    "Active": ("Active", ("active_anon", "active_file"), "total"),
-    "Inactive": ("Inactive", ("inactive_anon", "inactive_file"), "total"),
     "Active(anon)": ("Active(anon)", ("active_anon",), "anon"),
     "Inactive(anon)": ("Inactive(anon)", ("inactive_anon",), "anon"),
     "Active(file)": ("Active(file)", ("active_file",), "file"),
@@ -302,6 +300,9 @@ def node_lines(place, hosts, meminfo, numa, v1):
             values = spread(whole.get(line, 0), counted.get(kind) or totals)
         for lines, value, total in zip(shown, values, totals):
             lines[name] = min(value, total)
+    for lines in shown:
+        for name in ("Active", "Inactive"):
+            lines[name] = min(lines[f"{name}(anon)"] + lines[f"{name}(file)"], lines["MemTotal"])
     for name in ("HugePages_Total", "HugePages_Free"):
         pages = share(whole.get(name, 0), [lines.get(name, 0) if has else 0 for lines, has in zip(hosts, has_memory)])
         for lines, value in zip(shown, pages):

@@ -3,7 +3,9 @@
 import errno
 import mmap
 import os
+import platform
 import random
+import shutil
 import signal
 import stat
 import subprocess
@@ -272,3 +274,57 @@ def test_files_open_at_the_end_do_not_hold_the_daemon_up(place: Place) -> None:
         assert daemon.ends() == 0
         with pytest.raises(OSError):
             file.read(10)
+
+
+@pytest.fixture(scope="module")
+def reader32(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A 32-bit program of the oldest kind."""
+    program = tmp_path_factory.mktemp("reader32") / "reader32"
+    options = ["-m32", "-nostdlib", "-static", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector", "-O1"]
+    if platform.machine() != "x86_64" or shutil.which("gcc") is None:
+        pytest.skip("32-bit x86 programs can be made with gcc on x86-64 only")
+    subprocess.run(["gcc", *options, "-o", program, Path(__file__).with_name("reader32.c")], check=True)
+    try:
+        subprocess.run([program, "stat", "/proc"], check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this kernel runs no 32-bit programs")
+    return program
+
+
+def test_a_32_bit_program_without_large_files_reads_and_lists(mount: Path, reader32: Path) -> None:
+    """Such as an old agent in an i386 image. Inode numbers of what it looks at have to fit 32 bits."""
+
+    def run(*words: str | Path) -> str:
+        return subprocess.run([reader32, *words], capture_output=True, text=True, check=True).stdout
+
+    trees = [CPU_DIR, NODE_DIR] if Path("/", NODE_DIR).is_dir() else [CPU_DIR]
+    for path in (
+        "proc/meminfo",
+        "proc/cpuinfo",
+        "proc/stat",
+        "proc/vmstat",
+        f"{CPU_DIR}/online",
+        f"{CPU_DIR}/possible",
+    ):
+        run("stat", mount / path)
+        names = [line.split()[:1] for line in run("read", mount / path).splitlines()]
+        assert names == [line.split()[:1] for line in (mount / path).read_text().splitlines()]
+    for path in ("", "proc", "sys/devices/system", *trees):
+        run("stat", mount / path)
+        assert sorted(run("list", mount / path).split()) == sorted([".", "..", *os.listdir(mount / path)])
+    for tree in trees:
+        for path in (mount / tree).glob("*[0-9]"):
+            run("stat", path)
+
+
+def test_a_32_bit_personality_changes_cpuinfo_where_it_changes_the_hosts(mount: Path) -> None:
+    """On x86 nowhere; of arm64 see docs/views.md."""
+    if platform.machine() != "x86_64":
+        pytest.skip("on other machines than x86-64 the kernel has another text for 32-bit programs")
+
+    def read(*words: str | Path) -> list[str]:
+        text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        return [line for line in text.splitlines() if "MHz" not in line]
+
+    for path in (Path("/proc/cpuinfo"), mount / "proc/cpuinfo"):
+        assert read("setarch", "i386", "cat", path) == read("cat", path)

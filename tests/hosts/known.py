@@ -34,11 +34,11 @@ def recorded(name: str) -> Known:
     return Known(name, write)
 
 
-def architecture(name: str, cpu_count: int, cpus: tuple[int, ...]) -> Known:
+def architecture(name: str, cpu_count: int, cpus: tuple[int, ...], nodes: tuple[MemoryNode, ...] = ()) -> Known:
     """A modelled host with the recorded texts of an architecture in place; the container has the last of its CPUs."""
 
     def write(base: Path) -> tuple[dict[str, Any], int]:
-        host = Host(online=tuple(range(cpu_count)), disks=(SYSTEM_DISK,), mounts=())
+        host = Host(online=tuple(range(cpu_count)), nodes=nodes, disks=(SYSTEM_DISK,), mounts=())
         container = replace(
             WEB, levels=(Level("web", memory_max_bytes=256 * MIB, memory_current_bytes=20 * MIB, cpus=cpus),)
         )
@@ -102,9 +102,76 @@ LARGE_CONTAINER = replace(
 )  # fmt: skip
 
 
-def large(base: Path) -> tuple[dict[str, Any], int]:
-    tree = build(base, Layout.V2, LARGE_HOST, LARGE_CONTAINER)
-    return tree.roots, LARGE_CONTAINER.pid
+# Few CPUs, one of them offline and more to come; 2 TB of memory and 128 TB of swap, of which nobody limits anything.
+SWAPPING_HOST = Host(
+    online=(0, 2, 3),
+    present=(0, 1, 2, 3),
+    possible=tuple(range(8)),
+    meminfo=tuple(
+        replace(
+            line, value={"MemTotal": 2 << 30, "MemFree": 1 << 30, "DirectMap2M": 2 << 30}.get(line.name, line.value)
+        )
+        for line in meminfo_lines(Host(swap_total_kb=128 << 30, swap_free_kb=100 << 30))
+    ),
+    swap_total_kb=128 << 30,
+    swap_free_kb=100 << 30,
+    disks=(SYSTEM_DISK,),
+)
+SWAPPING_CONTAINER = replace(
+    WEB,
+    levels=(Level("web", memory_current_bytes=1500 * GIB, swap_current_bytes=27 * 1024 * GIB + 123 * MIB),),
+    memory_stat={"anon": 1400 * GIB, "anon_thp": 1300 * GIB, "file": 90 * GIB, "active_file": 60 * GIB,
+                 "inactive_file": 30 * GIB, "workingset_refault_anon": 1 << 40, "pswpin": 3 << 38, "pswpout": 1 << 41,
+                 "pgscan_direct": (1 << 63) + 12, "pgmajfault": 1 << 39},
+    oom_kills=2,
+)  # fmt: skip
+
+# cgroup v1; stretches of CPUs offline, and a fifth node that is memory only
+FOUR_SOCKETS_OFFLINE = (5, *range(17, 24), 40)
+FOUR_SOCKETS = Host(
+    online=tuple(cpu for cpu in range(64) if cpu not in FOUR_SOCKETS_OFFLINE),
+    present=tuple(range(64)),
+    packages=4,
+    nodes=(
+        *(
+            MemoryNode(node, tuple(cpu for cpu in range(16 * node, 16 * node + 16) if cpu not in FOUR_SOCKETS_OFFLINE),
+                       1 << 27)
+            for node in range(4)
+        ),
+        MemoryNode(4, (), 1 << 28),
+    ),
+    meminfo=tuple(
+        replace(line, value=768 << 20 if line.name == "MemTotal" else line.value)
+        for line in meminfo_lines(Host(swap_total_kb=64 << 20, swap_free_kb=60 << 20))
+    ),
+    swap_total_kb=64 << 20,
+    swap_free_kb=60 << 20,
+    disks=(SYSTEM_DISK,),
+)  # fmt: skip
+FOUR_SOCKETS_CONTAINER = replace(
+    WEB,
+    levels=(
+        Level("kubepods", mems=(0, 1, 2, 4)),
+        Level("web", memory_max_bytes=96 * GIB, memory_current_bytes=60 * GIB, memsw_max_bytes=100 * GIB,
+              memsw_current_bytes=61 * GIB, cpus=(4, 6, 16, 24, 39, 41, 63), cpu_quota_usec=650_000, mems=(1, 2, 4)),
+    ),
+    cpu=CpuTimes(throttled_usec=250_000, per_cpu_ns=tuple((cpu * 10**9, cpu * 10**8) for cpu in range(64))),
+    memory_stat={"cache": 1, "total_rss": 30 * GIB, "total_cache": 29 * GIB, "total_active_file": 9 * GIB,
+                 "total_inactive_file": 20 * GIB, "total_pgpgin": 99, "total_pgpgout": 98, "total_pgfault": 12_345},
+    kmem_bytes=GIB,
+    numa_stat={"total": dict.fromkeys(range(5), 5),
+               "hierarchical_total": {0: 1000, 1: 10 * GIB // 4096, 2: 0, 3: 0, 4: 49 * GIB // 4096},
+               "hierarchical_file": {0: 1000, 1: 0, 2: 0, 3: 0, 4: 29 * GIB // 4096},
+               "hierarchical_anon": {0: 0, 1: 10 * GIB // 4096, 2: 0, 3: 0, 4: 20 * GIB // 4096}},
+    oom_kills=1,
+)  # fmt: skip
+
+
+def modelled(name: str, layout: Layout, host: Host, container: Container) -> Known:
+    def write(base: Path) -> tuple[dict[str, Any], int]:
+        return build(base, layout, host, container).roots, container.pid
+
+    return Known(name, write)
 
 
 KNOWN = (
@@ -113,6 +180,10 @@ KNOWN = (
     architecture("arm64-cortex-a57", 4, (1, 3)),
     architecture("arm64-max", 4, (2,)),
     architecture("s390x", 2, (1,)),
-    architecture("ppc64el", 2, (1,)),
-    Known("x86-256", large),
+    # POWER numbers its nodes with gaps
+    architecture("ppc64el", 2, (1,), (MemoryNode(0, (0,), 8 << 20), MemoryNode(8, (1,), 8 << 20))),
+    architecture("riscv64", 4, (1, 3)),
+    modelled("x86-4", Layout.V2, SWAPPING_HOST, SWAPPING_CONTAINER),
+    modelled("x86-64", Layout.V1, FOUR_SOCKETS, FOUR_SOCKETS_CONTAINER),
+    modelled("x86-256", Layout.V2, LARGE_HOST, LARGE_CONTAINER),
 )

@@ -91,7 +91,7 @@ def test_cgroup_namespace_root_that_is_not_above_init(scratch: Path, layout: Lay
     outer = Container(levels=(POD, OWN), cgroupns=4_026_532_777)
     with fresh(scratch) as folder:
         tree = build(folder, layout, HOST, outer)
-        for controller in ("memory", "cpu", "cpuset"):
+        for controller in ("memory", "cpu", "cpuset", "hugetlb"):
             tree.write(tree.cgroup_file(outer, controller, "cgroup.procs", level=0).replace("/pod/", "/elsewhere/"), "")
         tree.write(
             tree.cgroup_file(outer, "memory", "memory.max", level=0).replace("/pod/", "/elsewhere/"), f"{300 << 20}\n"

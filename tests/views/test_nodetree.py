@@ -121,6 +121,8 @@ def test_memory_of_the_nodes(scratch: Path, world: tuple[Layout, Host, Container
     for node in shown:
         for name, value in node.items():
             assert name.startswith("HugePages_") or value <= node["MemTotal"]
+        for name in ("Active", "Inactive"):
+            assert node[name] == min(node[f"{name}(anon)"] + node[f"{name}(file)"], node["MemTotal"])
         assert node["Mlocked"] == node["Unaccepted"] == node["HugePages_Surp"] == 0
     if not container.numa_stat and whole["MemTotal"] <= sum(sizes):
         for name, line in (("AnonPages", "AnonPages"), ("FilePages", "Cached"), ("Shmem", "Shmem")):
