@@ -313,8 +313,8 @@ def test_a_32_bit_program_without_large_files_reads_and_lists(mount: Path, reade
         run("stat", mount / path)
         assert sorted(run("list", mount / path).split()) == sorted([".", "..", *os.listdir(mount / path)])
     for tree in trees:
-        for path in (mount / tree).glob("*[0-9]"):
-            run("stat", path)
+        for folder in (mount / tree).glob("*[0-9]"):
+            run("stat", folder)
 
 
 def test_a_32_bit_personality_changes_cpuinfo_where_it_changes_the_hosts(mount: Path) -> None:
