@@ -47,7 +47,7 @@ def _trace_of_reading_everything(engine: Engine, rootfs: Rootfs, directory: Path
             with engine.start(rootfs, limits, views=daemon.mount, map_users=map_users) as container:
                 # Not output(): some files of sysfs fail on the host as well.
                 container.run(["sh", "-c", "cd /procview && find . -type f -exec cat {} + >/tmp/everything"])
-                assert container.output(["grep", "-c", "MemTotal", "/tmp/everything"]) == "1\n"
+                assert container.output(["grep", "-c", "^MemTotal", "/tmp/everything"]) == "1\n"
     finally:
         daemon.stop()
     return trace.read_text(encoding="utf-8", errors="replace").splitlines()
