@@ -177,7 +177,9 @@ def assert_attached(container: Prepared, skeleton: Skeleton, *, views: bool = Fa
         below = [e for e in table if not e.ours and f"{skeleton.ctl(name)}/".startswith(f"{e.path}/")]
         group = max(below, key=lambda entry: len(entry.path)).shared
         assert group
-        slot, *above = container.at(name)
+        here = container.at(name)
+        assert here, name
+        slot, *above = here
         assert (slot.root, slot.master, slot.shared) == (f"/{name.partition('/')[2]}", group, 0), name
         current = [entry.device for entry in table if entry.path == skeleton.ctl(name) and entry.ours]
         assert len(current) == views, name
