@@ -1,8 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The hot path as Python sees it: a caller's pid and a path in, bytes out.
 
-The way through is one: container_of -> snapshot_take -> render. What cannot be scoped is the host's own file, and
-is counted.
+What cannot be scoped is the host's own file, and is counted.
 """
 
 import errno as errnos
@@ -11,43 +10,38 @@ import re
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from procview._fast.caller cimport PLACED, SEARCH_NEEDED, container_is_known, container_of
-from procview._fast.cgroup cimport Groups, groups_free, groups_init
-from procview._fast.container cimport Container, Containers, container_put
-from procview._fast.containers cimport containers_free, containers_init
-from procview._fast.cpuinfo_host cimport CpuinfoCache, cpuinfo_cache_free, cpuinfo_cache_init
-from procview._fast.disks cimport devices_are_fresh
-from procview._fast.host cimport Host, cpuset_next, host_free, host_init
-from procview._fast.kept cimport Keeper, keeper_close_idle, keeper_free, keeper_init, read_path
-from procview._fast.layout cimport Layout, layout_free, layout_read
-from procview._fast.load cimport load_is_watched, sample_all
-from procview._fast.posix cimport (
-    pthread_mutex_destroy,
-    pthread_mutex_init,
-    pthread_mutex_lock,
-    pthread_mutex_t,
-    pthread_mutex_unlock,
+from procview._fast.caller cimport PLACED, SEARCH_NEEDED, container_is_known
+from procview._fast.container cimport Container, container_put
+from procview._fast.host cimport cpuset_next
+from procview._fast.kept cimport keeper_close_idle
+from procview._fast.load cimport sample_all
+from procview._fast.renderer cimport (
+    REASON_UNSCOPABLE,
+    REASONS,
+    count_fallback,
+    give_back,
+    may_wait,
+    place,
+    render,
+    renderer_configure,
+    renderer_free,
+    renderer_init,
+    renderer_settings,
+    take_snapshot,
+    whole_text,
 )
 from procview._fast.snapshot cimport (
     FAILED,
-    HOST_FILE,
     NEED_CPUS,
-    NEED_DISKS,
-    NEED_LOAD,
     NEED_NODES,
     NEED_PRESSURE,
     NO_SUCH_FILE,
     SCOPED,
     Settings,
     Snapshot,
-    snapshot_free,
-    snapshot_init,
-    snapshot_settle,
-    snapshot_take,
 )
 from procview._fast.text cimport Text, text_free, text_init
 from procview._fast.views cimport ViewSpec, view_spec
@@ -57,15 +51,6 @@ from procview._fast.nodedirs import NODE_DIRECTORY, NodeTree
 from procview._fast import views
 from procview._fast.views import DIRECTORIES, INDEX
 
-
-cdef enum:
-    HOST_FILE_BYTES = 64 << 20   # more than any of the files below has on the largest host
-    MOST_IDLE_SNAPSHOTS = 16     # kept with their buffers; one is in use for each render under way
-
-cdef enum:
-    # Reasons for the host's file, beside the Placements
-    REASON_UNSCOPABLE = 8
-    REASONS = 9
 
 PROC_VIEWS = views.PROC_VIEWS
 _CPU_PREFIX = CPU_DIRECTORY + "/"
@@ -82,25 +67,6 @@ cdef tuple CONTROLLER_NAMES = ("memory", "cpu", "cpuacct", "cpuset", "io", "pids
 
 @cython.final
 cdef class Engine:
-    cdef Keeper _keeper
-    cdef Host _host
-    cdef Layout _layout
-    cdef Groups _groups
-    cdef Containers _containers
-    cdef CpuinfoCache _cpuinfo
-    cdef Settings _settings
-    cdef pthread_mutex_t _lock          # of the settings, the idle snapshots and the counts
-    cdef Snapshot *_idle[MOST_IDLE_SNAPSHOTS]
-    cdef int _idle_count
-    cdef uint64_t _reads
-    cdef uint64_t _fallbacks[REASONS]
-    cdef unsigned int _absent
-    cdef bint _ready
-    cdef bint _closed
-    cdef object _tree
-    cdef object _nodes
-    cdef object _sys
-
     def __init__(
         self, *, str proc="/proc", str sys="/sys", str cgroup="/sys/fs/cgroup", boottime_ns=None, max_descriptors=None
     ):
@@ -123,21 +89,9 @@ cdef class Engine:
         except OSError:
             os.close(proc_fd)
             raise
-        keeper_init(&self._keeper, most_descriptors)
-        pthread_mutex_init(&self._lock, NULL)
-        result = host_init(&self._host, &self._keeper, proc_fd, sys_fd, frozen)
+        result = renderer_init(&self._renderer, proc_fd, sys_fd, root, frozen, most_descriptors)
         if result < 0:
-            host_free(&self._host)
-            raise OSError(-result, "no self/ns/pid: not a proc file system", proc)
-        result = layout_read(&self._layout, &self._host, root)
-        if result < 0:
-            host_free(&self._host)
-            raise OSError(-result, os.strerror(-result), f"{proc}/self/mountinfo")
-        if groups_init(&self._groups, &self._layout, &self._keeper) < 0:
-            raise MemoryError
-        if containers_init(&self._containers, &self._host, &self._groups) < 0:
-            raise MemoryError
-        cpuinfo_cache_init(&self._cpuinfo)
+            raise OSError(-result, f"not a proc file system that can be read ({os.strerror(-result)})", proc)
         self._ready = True
         self._sys = sys
         self._tree = CpuTree(sys)
@@ -145,19 +99,8 @@ cdef class Engine:
         self.configure()
 
     def __dealloc__(self):
-        cdef int i
-        if not self._ready:
-            return
-        for i in range(self._idle_count):
-            snapshot_free(self._idle[i])
-            free(self._idle[i])
-        containers_free(&self._containers)
-        groups_free(&self._groups)
-        cpuinfo_cache_free(&self._cpuinfo)
-        layout_free(&self._layout)
-        host_free(&self._host)
-        keeper_free(&self._keeper)
-        pthread_mutex_destroy(&self._lock)
+        if self._ready:
+            renderer_free(&self._renderer)
 
     def configure(
         self, *, str cpus="quota", str topology="container", bint swap=True, str devices="container",
@@ -171,15 +114,13 @@ cdef class Engine:
         settings.devices_of_host = _choose("devices", devices, "host", "container")
         settings.uptime_of_host = _choose("uptime", uptime, "host", "container")
         settings.loadavg = loadavg
-        pthread_mutex_lock(&self._lock)
-        self._settings = settings
-        pthread_mutex_unlock(&self._lock)
+        renderer_configure(&self._renderer, &settings)
 
     def close(self):
         """Renders under way end as they would have; their descriptors are closed behind them."""
         self._closed = True
         if self._ready:
-            keeper_close_idle(&self._keeper)
+            keeper_close_idle(&self._renderer.keeper)
 
     cdef int _check(self) except -1:
         if self._closed or not self._ready:
@@ -214,22 +155,12 @@ cdef class Engine:
         return view
 
     cdef int _place(self, int pid, View view, bint search) except -1:
-        cdef Text scratch
-        cdef Text other
         cdef int placement
         with nogil:
-            text_init(&scratch)
-            text_init(&other)
-            placement = container_of(&self._containers, pid, search, &view._container, &scratch, &other)
-            text_free(&scratch)
-            text_free(&other)
+            placement = place(&self._renderer, pid, search, &view._container)
         if placement == SEARCH_NEEDED:
             raise BlockingIOError(errnos.EAGAIN, "init of the caller's pid namespace has to be searched for")
-        if placement != PLACED:
-            view._reason = placement
-            pthread_mutex_lock(&self._lock)
-            self._fallbacks[placement] += 1
-            pthread_mutex_unlock(&self._lock)
+        view._reason = placement
         return 0
 
     def open_blocks(self, pid):
@@ -237,7 +168,7 @@ cdef class Engine:
         cdef bint known
         self._check()
         with nogil:
-            known = container_is_known(&self._containers, number)
+            known = container_is_known(&self._renderer.containers, number)
         return not known
 
     cdef View _caller(self, pid):
@@ -312,87 +243,37 @@ cdef class Engine:
         cdef int watched
         self._check()
         with nogil:
-            watched = sample_all(&self._containers)
+            watched = sample_all(&self._renderer.containers)
         if watched < 0:
             raise MemoryError
         return watched
 
     def counters(self):
         cdef int i
-        counts = {"reads": self._reads}
+        counts = {"reads": self._renderer.reads}
         for i in range(REASONS):
             if REASON_NAMES[i] is not None:
-                counts["fallback_" + REASON_NAMES[i].replace("-", "_")] = self._fallbacks[i]
-        counts["containers"] = self._containers.count
-        counts["cgroups"] = self._groups.count
-        counts["descriptors"] = self._keeper.open_count
+                counts["fallback_" + REASON_NAMES[i].replace("-", "_")] = self._renderer.fallbacks[i]
+        counts["containers"] = self._renderer.containers.count
+        counts["cgroups"] = self._renderer.groups.count
+        counts["descriptors"] = self._renderer.keeper.open_count
         return counts
 
     @property
     def absent_bits(self):
-        return self._absent
+        return self._renderer.absent
 
     def absent_controllers(self):
-        return [name for i, name in enumerate(CONTROLLER_NAMES) if self._absent & (1 << i)]
-
-    cdef Snapshot *_take_idle(self) noexcept nogil:
-        cdef Snapshot *snapshot = NULL
-        pthread_mutex_lock(&self._lock)
-        if self._idle_count > 0:
-            self._idle_count -= 1
-            snapshot = self._idle[self._idle_count]
-        pthread_mutex_unlock(&self._lock)
-        if snapshot == NULL:
-            snapshot = <Snapshot *>calloc(1, sizeof(Snapshot))
-            if snapshot != NULL:
-                snapshot_init(snapshot)
-        return snapshot
-
-    cdef void _give_back(self, Snapshot *snapshot) noexcept nogil:
-        snapshot_settle(snapshot)
-        pthread_mutex_lock(&self._lock)
-        self._absent |= snapshot.absent
-        if self._idle_count < MOST_IDLE_SNAPSHOTS:
-            self._idle[self._idle_count] = snapshot
-            self._idle_count += 1
-            snapshot = NULL
-        pthread_mutex_unlock(&self._lock)
-        if snapshot != NULL:
-            snapshot_free(snapshot)
-            free(snapshot)
-
-    cdef int _render(self, const ViewSpec *spec, Container *container, Text *out) noexcept nogil:
-        """The container's text. Returns a Verdict; with any but SCOPED there is none."""
-        cdef Snapshot *snapshot = self._take_idle()
-        cdef Settings settings
-        cdef int verdict
-        if snapshot == NULL:
-            return FAILED
-        pthread_mutex_lock(&self._lock)
-        settings = self._settings
-        self._reads += 1
-        pthread_mutex_unlock(&self._lock)
-        verdict = snapshot_take(
-            snapshot, spec.needs, spec.which, &settings, &self._containers, &self._cpuinfo, container
-        )
-        if verdict == SCOPED:
-            spec.render(snapshot, out)
-            if out.broken:
-                verdict = FAILED
-        self._give_back(snapshot)
-        return verdict
+        return [name for i, name in enumerate(CONTROLLER_NAMES) if self._renderer.absent & (1 << i)]
 
     cdef Snapshot *_snapshot_of(self, Container *container, int needs) except NULL:
         """A snapshot outside of a view's rendering, to be given back."""
-        cdef Snapshot *snapshot = self._take_idle()
-        cdef Settings settings
+        cdef Snapshot *snapshot
+        cdef int _verdict
+        with nogil:
+            snapshot = take_snapshot(&self._renderer, container, needs, 0, &_verdict)
         if snapshot == NULL:
             raise MemoryError
-        pthread_mutex_lock(&self._lock)
-        settings = self._settings
-        pthread_mutex_unlock(&self._lock)
-        with nogil:
-            snapshot_take(snapshot, needs, 0, &settings, &self._containers, &self._cpuinfo, container)
         return snapshot
 
     cdef list _visible_cpus(self, Container *container):
@@ -402,7 +283,7 @@ cdef class Engine:
             return self._tree.online()
         snapshot = self._snapshot_of(container, NEED_CPUS)
         cpus = _visible_of(snapshot)
-        self._give_back(snapshot)
+        give_back(&self._renderer, snapshot)
         return cpus
 
 
@@ -419,15 +300,9 @@ cdef list _visible_of(Snapshot *snapshot):
 @cython.final
 @cython.no_gc_clear
 cdef class View:
-    cdef Engine _engine
-    cdef str _path
-    cdef int _spec              # -1: a file of one CPU, or of the node tree
-    cdef Container *_container  # NULL: the host's file
-    cdef int _reason
-
     def __dealloc__(self):
         if self._container != NULL:
-            container_put(&self._engine._containers, self._container)
+            container_put(&self._engine._renderer.containers, self._container)
 
     @property
     def path(self):
@@ -443,17 +318,7 @@ cdef class View:
 
     @property
     def blocking(self):
-        cdef const ViewSpec *spec
-        if self._spec < 0 or self._container == NULL:
-            return False
-        spec = view_spec(self._spec)
-        if spec.needs & NEED_DISKS:
-            if self._engine._settings.devices_of_host:
-                return False
-            return not devices_are_fresh(&self._engine._host, self._container)
-        if spec.needs & NEED_LOAD:
-            return not load_is_watched(self._container)
-        return False
+        return self._spec >= 0 and may_wait(&self._engine._renderer, view_spec(self._spec), self._container)
 
     cdef list _cpus(self):
         return self._engine._visible_cpus(self._container)
@@ -472,7 +337,7 @@ cdef class View:
             if node < 0:
                 break
             mems.append(node)
-        self._engine._give_back(snapshot)
+        give_back(&self._engine._renderer, snapshot)
         return self._engine._nodes.place(cpus, mems)
 
     cdef object _node_of_cpu(self, int cpu):
@@ -487,7 +352,7 @@ cdef class View:
         cdef const ViewSpec *spec = view_spec(INDEX[_MEMINFO])
         with nogil:
             text_init(&out)
-            verdict = self._engine._render(spec, self._container, &out)
+            verdict = render(&self._engine._renderer, spec, self._container, &out)
         try:
             if verdict == FAILED:
                 self._is_unscopable()
@@ -497,14 +362,12 @@ cdef class View:
         snapshot = self._engine._snapshot_of(self._container, NEED_CPUS | NEED_NODES)
         by_node = PyBytes_FromStringAndSize(snapshot.numa_stat.data, <ssize_t>snapshot.numa_stat.length)
         v1 = snapshot.numa_stat_is_v1
-        self._engine._give_back(snapshot)
-        return meminfo, by_node.decode("ascii", "replace"), v1, self._engine._host.page_bytes
+        give_back(&self._engine._renderer, snapshot)
+        return meminfo, by_node.decode("ascii", "replace"), v1, self._engine._renderer.host.page_bytes
 
     cdef void _is_unscopable(self) noexcept:
         self._reason = REASON_UNSCOPABLE
-        pthread_mutex_lock(&self._engine._lock)
-        self._engine._fallbacks[REASON_UNSCOPABLE] += 1
-        pthread_mutex_unlock(&self._engine._lock)
+        count_fallback(&self._engine._renderer, REASON_UNSCOPABLE)
 
     cdef bytes _render_below(self):
         """A file of the CPU tree or of the node tree."""
@@ -513,12 +376,12 @@ cdef class View:
         if self._container == NULL:
             return self._engine._tree.host_text(self._path)
         return self._engine._tree.render(
-            self._cpus(), self._path, topology_of_host=self._engine._settings.topology_of_host
+            self._cpus(), self._path, topology_of_host=renderer_settings(&self._engine._renderer).topology_of_host
         )
 
     def render(self):
         cdef Text out
-        cdef int verdict = HOST_FILE
+        cdef int verdict
         cdef ssize_t got
         cdef const ViewSpec *spec
         self._engine._check()
@@ -527,14 +390,7 @@ cdef class View:
         spec = view_spec(self._spec)
         with nogil:
             text_init(&out)
-            if self._container != NULL:
-                verdict = self._engine._render(spec, self._container, &out)
-            got = <ssize_t>out.length
-            if verdict == HOST_FILE or verdict == FAILED:
-                got = read_path(
-                    self._engine._host.sys_fd if spec.of_sys else self._engine._host.proc_fd,
-                    spec.host_path, &out, HOST_FILE_BYTES
-                )
+            got = whole_text(&self._engine._renderer, spec, self._container, &out, &verdict)
         try:
             if verdict == FAILED:
                 self._is_unscopable()

@@ -1,0 +1,200 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Texts of views: what all renders share, and one render.
+
+The way through is one: container_of -> snapshot_take -> the view's render. Nothing here needs the GIL, and any number
+of threads may be in it at once.
+"""
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from procview._fast.caller cimport PLACED, SEARCH_NEEDED, container_of
+from procview._fast.cgroup cimport groups_free, groups_init
+from procview._fast.containers cimport containers_free, containers_init
+from procview._fast.cpuinfo_host cimport cpuinfo_cache_free, cpuinfo_cache_init
+from procview._fast.disks cimport devices_are_fresh
+from procview._fast.host cimport host_free, host_init
+from procview._fast.kept cimport keeper_free, keeper_init, read_path
+from procview._fast.layout cimport layout_free, layout_read
+from procview._fast.load cimport load_is_watched
+from procview._fast.posix cimport (
+    ENOMEM,
+    pthread_mutex_destroy,
+    pthread_mutex_init,
+    pthread_mutex_lock,
+    pthread_mutex_unlock,
+)
+from procview._fast.snapshot cimport (
+    FAILED,
+    HOST_FILE,
+    NEED_DISKS,
+    NEED_LOAD,
+    SCOPED,
+    snapshot_free,
+    snapshot_init,
+    snapshot_settle,
+    snapshot_take,
+)
+from procview._fast.text cimport text_free, text_init
+
+
+cdef enum:
+    HOST_FILE_BYTES = 64 << 20   # more than any of the files has on the largest host
+
+
+cdef int renderer_init(
+    Renderer *renderer, int proc_fd, int sys_fd, const char *cgroup_root, int64_t boottime_ns, int most_descriptors
+) noexcept nogil:
+    """0 or a negative errno: -ENOENT where proc is no proc file system; another one where its mountinfo cannot be
+    read. Takes over both descriptors; after an error nothing is left to be freed.
+    """
+    cdef int result
+    memset(renderer, 0, sizeof(Renderer))
+    keeper_init(&renderer.keeper, most_descriptors)
+    result = host_init(&renderer.host, &renderer.keeper, proc_fd, sys_fd, boottime_ns)
+    if result == 0:
+        result = layout_read(&renderer.layout, &renderer.host, cgroup_root)
+    if result == 0 and groups_init(&renderer.groups, &renderer.layout, &renderer.keeper) < 0:
+        layout_free(&renderer.layout)
+        result = -ENOMEM
+    if result == 0 and containers_init(&renderer.containers, &renderer.host, &renderer.groups) < 0:
+        groups_free(&renderer.groups)
+        layout_free(&renderer.layout)
+        result = -ENOMEM
+    if result < 0:
+        host_free(&renderer.host)
+        keeper_free(&renderer.keeper)
+        return result
+    cpuinfo_cache_init(&renderer.cpuinfo)
+    pthread_mutex_init(&renderer.lock, NULL)
+    return 0
+
+
+cdef void renderer_free(Renderer *renderer) noexcept nogil:
+    cdef int i
+    for i in range(renderer.idle_count):
+        snapshot_free(renderer.idle[i])
+        free(renderer.idle[i])
+    containers_free(&renderer.containers)
+    groups_free(&renderer.groups)
+    cpuinfo_cache_free(&renderer.cpuinfo)
+    layout_free(&renderer.layout)
+    host_free(&renderer.host)
+    keeper_free(&renderer.keeper)
+    pthread_mutex_destroy(&renderer.lock)
+
+
+cdef void renderer_configure(Renderer *renderer, const Settings *settings) noexcept nogil:
+    """The next render sees them."""
+    pthread_mutex_lock(&renderer.lock)
+    renderer.settings = settings[0]
+    pthread_mutex_unlock(&renderer.lock)
+
+
+cdef Settings renderer_settings(Renderer *renderer) noexcept nogil:
+    cdef Settings settings
+    pthread_mutex_lock(&renderer.lock)
+    settings = renderer.settings
+    pthread_mutex_unlock(&renderer.lock)
+    return settings
+
+
+cdef void count_fallback(Renderer *renderer, int reason) noexcept nogil:
+    pthread_mutex_lock(&renderer.lock)
+    renderer.fallbacks[reason] += 1
+    pthread_mutex_unlock(&renderer.lock)
+
+
+cdef int place(Renderer *renderer, int pid, bint may_search, Container **container) noexcept nogil:
+    """The container of a caller, counted. Returns a Placement; with any but PLACED there is none."""
+    cdef Text scratch
+    cdef Text other
+    cdef int placement
+    text_init(&scratch)
+    text_init(&other)
+    placement = container_of(&renderer.containers, pid, may_search, container, &scratch, &other)
+    text_free(&scratch)
+    text_free(&other)
+    if placement != PLACED and placement != SEARCH_NEEDED:
+        count_fallback(renderer, placement)
+    return placement
+
+
+cdef Snapshot *take_snapshot(
+    Renderer *renderer, Container *container, int needs, int which, int *verdict
+) noexcept nogil:
+    """The container's numbers now, to be given back; NULL when memory ran out."""
+    cdef Snapshot *snapshot = NULL
+    cdef Settings settings
+    verdict[0] = FAILED
+    pthread_mutex_lock(&renderer.lock)
+    settings = renderer.settings
+    if renderer.idle_count > 0:
+        renderer.idle_count -= 1
+        snapshot = renderer.idle[renderer.idle_count]
+    pthread_mutex_unlock(&renderer.lock)
+    if snapshot == NULL:
+        snapshot = <Snapshot *>calloc(1, sizeof(Snapshot))
+        if snapshot == NULL:
+            return NULL
+        snapshot_init(snapshot)
+    verdict[0] = snapshot_take(
+        snapshot, needs, which, &settings, &renderer.containers, &renderer.cpuinfo, container
+    )
+    return snapshot
+
+
+cdef void give_back(Renderer *renderer, Snapshot *snapshot) noexcept nogil:
+    snapshot_settle(snapshot)
+    pthread_mutex_lock(&renderer.lock)
+    renderer.absent |= snapshot.absent
+    if renderer.idle_count < MOST_IDLE_SNAPSHOTS:
+        renderer.idle[renderer.idle_count] = snapshot
+        renderer.idle_count += 1
+        snapshot = NULL
+    pthread_mutex_unlock(&renderer.lock)
+    if snapshot != NULL:
+        snapshot_free(snapshot)
+        free(snapshot)
+
+
+cdef int render(Renderer *renderer, const ViewSpec *spec, Container *container, Text *out) noexcept nogil:
+    """The container's text. Returns a Verdict; with any but SCOPED there is none."""
+    cdef int verdict
+    cdef Snapshot *snapshot = take_snapshot(renderer, container, spec.needs, spec.which, &verdict)
+    if snapshot == NULL:
+        return FAILED
+    if verdict == SCOPED:
+        spec.render(snapshot, out)
+        if out.broken:
+            verdict = FAILED
+    give_back(renderer, snapshot)
+    pthread_mutex_lock(&renderer.lock)
+    renderer.reads += 1
+    pthread_mutex_unlock(&renderer.lock)
+    return verdict
+
+
+cdef bint may_wait(Renderer *renderer, const ViewSpec *spec, Container *container) noexcept nogil:
+    """Whether the next render may wait for what a container controls, or take long."""
+    if container == NULL:
+        return False
+    if spec.needs & NEED_DISKS:
+        return not renderer_settings(renderer).devices_of_host and not devices_are_fresh(&renderer.host, container)
+    if spec.needs & NEED_LOAD:
+        return not load_is_watched(container)
+    return False
+
+
+cdef ssize_t whole_text(
+    Renderer *renderer, const ViewSpec *spec, Container *container, Text *out, int *verdict
+) noexcept nogil:
+    """What a reader in ``container`` (NULL: who sees the host) is to get: its text, or the host's file where that is
+    it or where the container's cannot be told. Returns its length in bytes or a negative errno.
+    """
+    verdict[0] = HOST_FILE if container == NULL else render(renderer, spec, container, out)
+    if verdict[0] == HOST_FILE or verdict[0] == FAILED:
+        return read_path(
+            renderer.host.sys_fd if spec.of_sys else renderer.host.proc_fd, spec.host_path, out, HOST_FILE_BYTES
+        )
+    return <ssize_t>out.length

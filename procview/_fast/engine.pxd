@@ -1,0 +1,35 @@
+"""The hot path as Python sees it. See ``_fast/engine.pyx``."""
+
+from procview._fast.container cimport Container
+from procview._fast.renderer cimport Renderer
+from procview._fast.snapshot cimport Snapshot
+
+
+cdef class Engine:
+    cdef Renderer _renderer
+    cdef bint _ready
+    cdef bint _closed
+    cdef object _tree
+    cdef object _nodes
+    cdef object _sys
+
+    cdef int _check(self) except -1
+    cdef int _place(self, int pid, View view, bint search) except -1
+    cdef View _caller(self, pid)
+    cdef str _kind_below(self, View view, str path)
+    cdef Snapshot *_snapshot_of(self, Container *container, int needs) except NULL
+    cdef list _visible_cpus(self, Container *container)
+
+
+cdef class View:
+    cdef Engine _engine
+    cdef str _path
+    cdef int _spec              # -1: a file of one CPU, or of the node tree
+    cdef Container *_container  # counted; NULL: the host's file
+    cdef int _reason
+
+    cdef list _cpus(self)
+    cdef object _node_place(self)
+    cdef object _node_of_cpu(self, int cpu)
+    cdef void _is_unscopable(self) noexcept
+    cdef bytes _render_below(self)

@@ -1,0 +1,55 @@
+"""Texts of views: what all renders share, and one render. See ``_fast/renderer.pyx``."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from procview._fast.cgroup cimport Groups
+from procview._fast.container cimport Container, Containers
+from procview._fast.cpuinfo_host cimport CpuinfoCache
+from procview._fast.host cimport Host
+from procview._fast.kept cimport Keeper
+from procview._fast.layout cimport Layout
+from procview._fast.posix cimport pthread_mutex_t
+from procview._fast.snapshot cimport Settings, Snapshot
+from procview._fast.text cimport Text
+from procview._fast.views cimport ViewSpec
+
+
+cdef enum:
+    MOST_IDLE_SNAPSHOTS = 16     # kept with their buffers; one is in use for each render under way
+
+cdef enum:
+    # Reasons for the host's file, beside the Placements
+    REASON_UNSCOPABLE = 8
+    REASONS = 9
+
+cdef struct Renderer:
+    Keeper keeper
+    Host host
+    Layout layout
+    Groups groups
+    Containers containers
+    CpuinfoCache cpuinfo
+    pthread_mutex_t lock         # of what follows
+    Settings settings
+    Snapshot *idle[MOST_IDLE_SNAPSHOTS]
+    int idle_count
+    uint64_t reads
+    uint64_t fallbacks[REASONS]
+    unsigned int absent          # bits 1 << Controller: some container lacked it
+
+
+cdef int renderer_init(
+    Renderer *renderer, int proc_fd, int sys_fd, const char *cgroup_root, int64_t boottime_ns, int most_descriptors
+) noexcept nogil
+cdef void renderer_free(Renderer *renderer) noexcept nogil
+cdef void renderer_configure(Renderer *renderer, const Settings *settings) noexcept nogil
+cdef Settings renderer_settings(Renderer *renderer) noexcept nogil
+cdef void count_fallback(Renderer *renderer, int reason) noexcept nogil
+cdef int place(Renderer *renderer, int pid, bint may_search, Container **container) noexcept nogil
+cdef Snapshot *take_snapshot(Renderer *renderer, Container *container, int needs, int which, int *verdict) noexcept nogil
+cdef void give_back(Renderer *renderer, Snapshot *snapshot) noexcept nogil
+cdef int render(Renderer *renderer, const ViewSpec *spec, Container *container, Text *out) noexcept nogil
+cdef bint may_wait(Renderer *renderer, const ViewSpec *spec, Container *container) noexcept nogil
+cdef ssize_t whole_text(
+    Renderer *renderer, const ViewSpec *spec, Container *container, Text *out, int *verdict
+) noexcept nogil
