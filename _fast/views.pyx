@@ -78,6 +78,7 @@ register(f"{CPU_DIRECTORY}/online", NEED_CPUS, 0, render_online)
 register(f"{CPU_DIRECTORY}/possible", NEED_CPUS, 0, render_online)
 register(f"{CPU_DIRECTORY}/present", NEED_CPUS, 0, render_online)
 
+PATHS = tuple(INDEX)
 PROC_VIEWS = tuple(path.removeprefix("proc/") for path in INDEX if path.startswith("proc/"))
 
 

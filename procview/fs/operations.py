@@ -19,9 +19,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pyfuse3
 
 from procview._fast.engine import Engine, View
+from procview._fast.files import OpenFiles
 from procview.fs.blocking import BlockingWork, TooSlowError
 from procview.fs.nodes import Node, Tree
-from procview.fs.texts import KeptTexts
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +29,6 @@ STATIC_SECONDS = 365 * 86400.0
 """How long the kernel may keep what never changes: all attributes, and the names every caller has. A path walk to
 /proc/meminfo then costs no request. Names that only some callers have get 0, since containers share the kernel's cache
 of names: it has to ask each time, also for names it found missing."""
-
-MAX_OPEN = 32768
-"""Open files and directories of all containers together; some 200 bytes each."""
-MAX_OPEN_PER_OWNER = 4096
-"""The same for one pid namespace."""
 
 UNKNOWN_OWNER = 0
 
@@ -85,18 +80,6 @@ def _mode(node: Node) -> int:
     return stat.S_IFDIR | 0o555 if node.is_dir else stat.S_IFREG | 0o444
 
 
-class _OpenFile:
-    """One open(2). ``text_bytes`` is the length of the last rendering, None before the first."""
-
-    __slots__ = ("owner", "path", "text_bytes", "view")
-
-    def __init__(self, owner: int, path: str, view: View) -> None:
-        self.owner = owner
-        self.path = path
-        self.view = view
-        self.text_bytes: int | None = None
-
-
 class _OpenDirectory:
     """One opendir(3): what the caller saw then."""
 
@@ -123,7 +106,7 @@ class ViewOperations(pyfuse3.Operations):
         *,
         proc: str = "/proc",
         loadavg_was_read: Callable[[], None] = lambda: None,
-        texts: KeptTexts | None = None,
+        files: OpenFiles | None = None,
         blocking: BlockingWork | None = None,
     ) -> None:
         super().__init__()
@@ -131,13 +114,10 @@ class ViewOperations(pyfuse3.Operations):
         self._proc = proc
         self._loadavg_was_read = loadavg_was_read
         self._tree = Tree(engine)
-        self._texts = KeptTexts() if texts is None else texts
+        self._files = OpenFiles(engine) if files is None else files
         self._blocking = BlockingWork() if blocking is None else blocking
-        self._files: dict[int, _OpenFile] = {}
         self._directories: dict[int, _OpenDirectory] = {}
-        self._next_handle = 1
-        self._open_of: dict[int, int] = {}
-        self._open_total = 0
+        self._next_directory = 1
         self._counts: dict[str, int] = {}
         self._attributes: dict[int, pyfuse3.EntryAttributes] = {}
         self._start_ns = time.time_ns()
@@ -153,8 +133,8 @@ class ViewOperations(pyfuse3.Operations):
     def counters(self) -> dict[str, int]:
         """Counts since start, and gauges: open files, kept text, threads at blocking work, known paths."""
         return self._counts | {
-            "open": self._open_total,
-            "text_bytes": self._texts.held_bytes,
+            "open": self._files.open_count,
+            "text_bytes": self._files.text_bytes,
             "blocking": self._blocking.running,
             "nodes": len(self._tree),
         }
@@ -218,29 +198,15 @@ class ViewOperations(pyfuse3.Operations):
             self.unexpected(f"{path} for pid {pid}")
         return self._engine.open(UNKNOWN_OWNER, path)
 
-    def _admit(self, owner: int) -> None:
-        """Charge one open file to ``owner``. Raises OSError ENFILE."""
-        mine = self._open_of.get(owner, 0)
-        if self._open_total >= MAX_OPEN or mine >= MAX_OPEN_PER_OWNER:
+    def _admitted(self, owner: int, admit: Callable[[], R]) -> R:
+        """What ``admit`` returns, unless too much is open. Raises OSError ENFILE."""
+        try:
+            return admit()
+        except OSError:
             self.count("refused_opens")
-            log.warning("%d files are open, %d of them by pid namespace %d: no more",
-                        self._open_total, mine, owner, extra={"event": "refused"})  # fmt: skip
-            raise OSError(errno.ENFILE, "too many open files")
-        self._open_of[owner] = mine + 1
-        self._open_total += 1
-
-    def _discharge(self, owner: int) -> None:
-        self._open_total -= 1
-        left = self._open_of[owner] - 1
-        if left:
-            self._open_of[owner] = left
-        else:
-            del self._open_of[owner]
-
-    def _new_handle(self) -> int:
-        handle = self._next_handle
-        self._next_handle += 1
-        return handle
+            log.warning("%d files are open: no more by pid namespace %d", self._files.open_count, owner,
+                        extra={"event": "refused"})  # fmt: skip
+            raise
 
     # Names and attributes
 
@@ -312,39 +278,33 @@ class ViewOperations(pyfuse3.Operations):
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             raise PermissionError(errno.EACCES, node.path)
         view = await self._open_as(ctx.pid, node.path)
-        self._admit(view.owner)
+        handle = self._admitted(view.owner, lambda: self._files.open(view.owner, view))
         if view.fallback is not None:
             self._host_instead(ctx.pid, node.path, view.fallback)
-        handle = self._new_handle()
-        self._files[handle] = _OpenFile(view.owner, node.path, view)
         # direct_io: the bytes depend on the reader, so the page cache, which is the inode's, must hold none of them.
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), direct_io=True, keep_cache=False)
 
     @_edge
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
-        file = self._files.get(fh)
-        if file is None:
+        view = self._files.view(fh)
+        if view is None:
             raise OSError(errno.EBADF, f"handle {fh} is not open")
         if off:
-            if file.text_bytes is not None and off >= file.text_bytes:
-                return b""
-            kept = self._texts.get(file.owner, fh)
-            if kept is not None:
-                return kept[off : off + size]
-        text = await self._render(file)
-        file.text_bytes = len(text)
-        if fh in self._files:  # not released while a thread rendered: else nobody would ever drop the text
-            self._texts.keep(file.owner, fh, text, delivered=not off and size >= len(text))
+            part = self._files.part(fh, off, size)
+            if part is not None:
+                return part
+        text = await self._render(view)
+        self._files.keep(fh, text, delivered=not off and size >= len(text))
         return text[off : off + size]
 
-    async def _render(self, file: _OpenFile) -> bytes:
+    async def _render(self, view: View) -> bytes:
         """The text as of now; the host's if the container's is too slow or rendering breaks. OSErrors pass through."""
         try:
-            if file.view.blocking:
-                text = await self._blocking.run(file.owner, file.view.render)
+            if view.blocking:
+                text = await self._blocking.run(view.owner, view.render)
             else:
-                text = file.view.render()
-            if file.path == "proc/loadavg":
+                text = view.render()
+            if view.path == "proc/loadavg":
                 self._loadavg_was_read()
             if self._engine.absent_bits != self._absent_bits:
                 self._log_absent()
@@ -353,17 +313,14 @@ class ViewOperations(pyfuse3.Operations):
             raise
         except TooSlowError:
             self.count("fallback_deadline")
-            log.warning("a reader gets the host's %s: deadline", file.path, extra={"event": "fallback deadline"})
+            log.warning("a reader gets the host's %s: deadline", view.path, extra={"event": "fallback deadline"})
         except Exception:
-            self.unexpected(f"rendering {file.path}")
-        return self._engine.open(0, file.path).render()
+            self.unexpected(f"rendering {view.path}")
+        return self._engine.open(0, view.path).render()
 
     @_edge
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
-        file = self._files.pop(fh, None)
-        if file is not None:
-            self._texts.drop(file.owner, fh)
-            self._discharge(file.owner)
+        self._files.close(fh)
 
     # Directories
 
@@ -371,7 +328,7 @@ class ViewOperations(pyfuse3.Operations):
     async def opendir(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileHandleT:
         node = self._tree.node(inode)
         owner = self._owner(ctx.pid)
-        self._admit(owner)
+        self._admitted(owner, lambda: self._files.charge(owner))
         try:
             entries = [(b".", node), (b"..", self._tree.child(node, "..", 0))]
             entries += [
@@ -381,9 +338,10 @@ class ViewOperations(pyfuse3.Operations):
                 )
             ]
         except BaseException:
-            self._discharge(owner)
+            self._files.discharge(owner)
             raise
-        handle = self._new_handle()
+        handle = self._next_directory
+        self._next_directory += 1
         self._directories[handle] = _OpenDirectory(owner, entries)
         return pyfuse3.FileHandleT(handle)
 
@@ -401,7 +359,7 @@ class ViewOperations(pyfuse3.Operations):
     async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
         directory = self._directories.pop(fh, None)
         if directory is not None:
-            self._discharge(directory.owner)
+            self._files.discharge(directory.owner)
 
     # What procfs does not do either. What is not listed gets pyfuse3's ENOSYS, which tells the kernel never to ask
     # again: right for flush, fsync, poll and extended attributes.

@@ -17,11 +17,11 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from procview._fast.files import OpenFiles
 from procview.fs import operations as module
 from procview.fs.blocking import BlockingWork
 from procview.fs.nodes import ROOT_INODE, inode_of
 from procview.fs.operations import ViewOperations
-from procview.fs.texts import KeptTexts
 from tests.fs.fake import CPU_DIR, FakeEngine
 
 PID = os.getpid()
@@ -136,7 +136,8 @@ def test_a_shorter_rendering_ends_earlier() -> None:
 )
 def test_any_reads_of_any_size_with_any_budget(reads: list[tuple[int, int, int]], budget_bytes: int) -> None:
     async def test() -> None:
-        operations = serving(FakeEngine(text=lambda pid, path: b"0123456789abcdefghij"), texts=KeptTexts(budget_bytes))
+        engine = FakeEngine(text=lambda pid, path: b"0123456789abcdefghij")
+        operations = serving(engine, files=OpenFiles(engine.as_engine(), budget_bytes=budget_bytes))
         handles = [await opened(operations) for _ in range(4)]
         for which, offset, size in reads:
             expected = b"0123456789abcdefghij"[offset : offset + size]
@@ -171,19 +172,16 @@ def test_handles_are_dead_after_release() -> None:
     run(test)
 
 
-def test_open_files_are_bounded_per_owner_and_in_all(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_open_files_are_bounded_per_owner_and_in_all(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
-        monkeypatch.setattr(module, "MAX_OPEN_PER_OWNER", 3)
-        operations = serving()
+        engine = FakeEngine()
+        operations = serving(engine, files=OpenFiles(engine.as_engine(), most=4, most_per_owner=3))
         handles = [await opened(operations) for _ in range(2)]
         directory = await operations.opendir(pyfuse3.ROOT_INODE, CTX)
         assert await error_of(opened(operations)) == errno.ENFILE
         assert await error_of(operations.opendir(pyfuse3.ROOT_INODE, CTX)) == errno.ENFILE
         nobody = cast("pyfuse3.RequestContext", Context(pid=0))
         handles.append((await operations.open(MEMINFO, os.O_RDONLY, nobody)).fh)
-        monkeypatch.setattr(module, "MAX_OPEN", 4)
         assert await error_of(operations.open(MEMINFO, os.O_RDONLY, nobody)) == errno.ENFILE
         await operations.releasedir(directory)
         handles.append(await opened(operations))

@@ -1,0 +1,77 @@
+"""The files that are open, and what was read of each. See ``_fast/files.pyx``."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from procview._fast.container cimport Container
+from procview._fast.posix cimport pthread_mutex_t
+from procview._fast.renderer cimport Renderer
+
+
+cdef struct Block:
+    # A text that was handed out; nobody changes it.
+    int references
+    size_t length
+
+cdef struct Owner:
+    Owner *next
+    uint64_t pidns
+    int open_count
+    size_t text_bytes
+    File *first                # of its files with texts: the next to lose its own
+    File *last
+
+cdef struct File:
+    uint64_t handle            # 0: not open
+    int spec                   # of views; -1: ``view`` says all
+    Container *container       # counted; NULL where ``view`` is not
+    void *view                 # a Python object, counted; NULL for a file that no Python has seen
+    Owner *owner
+    int64_t text_bytes         # length of the last rendering; -1: none yet
+    Block *text                # counted; NULL: none kept
+    File *before
+    File *after
+
+cdef struct Files:
+    pthread_mutex_t lock
+    File **chunks              # of FILES_PER_CHUNK; files do not move
+    int capacity
+    int *unused
+    int unused_count
+    int open_count
+    int most
+    int most_per_owner
+    size_t budget_bytes
+    size_t text_bytes
+    uint64_t opened            # so far
+    Owner **owners             # by pid namespace
+    Owner *free_owners
+
+cdef enum:  # what a file has for a reader
+    NOT_OPEN
+    OF_PYTHON                  # its view is a Python object
+    TO_RENDER
+    PART_READY                 # nothing to render
+
+cdef struct Part:
+    int spec
+    Container *container       # counted, with TO_RENDER
+    Block *text                # counted, with PART_READY; NULL: past the end
+    const char *data
+    size_t size
+
+
+cdef uint64_t file_open(Files *files, uint64_t owner, int spec, Container *container, void *view) noexcept nogil
+cdef int file_part(Files *files, uint64_t handle, uint64_t offset, size_t size, Part *part) noexcept nogil
+cdef void file_keep(Files *files, uint64_t handle, const char *data, size_t size, bint delivered) noexcept nogil
+cdef bint file_close(Files *files, uint64_t handle, Container **container, void **view) noexcept nogil
+cdef bint file_is_of_python(Files *files, uint64_t handle) noexcept nogil
+cdef void block_put(Block *block) noexcept nogil
+
+
+cdef class OpenFiles:
+    cdef Files _files
+    cdef object _engine
+    cdef Renderer *_renderer   # of the engine; NULL: no file was opened without Python
+    cdef bint _ready
+
+    cdef bint _close(self, uint64_t handle)
