@@ -35,6 +35,7 @@ cdef int containers_init(Containers *containers, Host *host, Groups *groups) noe
     containers.count = 0
     containers.sweep_at = 64
     containers.clock = 0
+    containers.load_watches = 0
     pthread_mutex_init(&containers.lock, NULL)
     containers.buckets = <Container **>calloc(containers.bucket_count, sizeof(Container *))
     return 0 if containers.buckets != NULL else -ENOMEM

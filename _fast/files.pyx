@@ -285,32 +285,27 @@ cdef void file_keep(Files *files, uint64_t handle, const char *data, size_t size
         block_put(block)
 
 
-cdef bint file_is_of_python(Files *files, uint64_t handle) noexcept nogil:
-    """Whether only Python can close it."""
-    cdef File *file
-    cdef bint is_so
-    pthread_mutex_lock(&files.lock)
-    file = file_of(files, handle)
-    is_so = file != NULL and file.view != NULL
-    pthread_mutex_unlock(&files.lock)
-    return is_so
-
-
-cdef bint file_close(Files *files, uint64_t handle, Container **container, void **view) noexcept nogil:
-    """False if it was not open; else what it held is the caller's."""
+cdef int file_close(Files *files, uint64_t handle, Container **container, void **view) noexcept nogil:
+    """CLOSED: what it held is the caller's. NOT_OPEN; or, without ``view``, OF_PYTHON where only Python can close it."""
+    cdef int result = CLOSED
     cdef File *file
     pthread_mutex_lock(&files.lock)
     file = file_of(files, handle)
-    if file != NULL:
+    if file == NULL:
+        result = NOT_OPEN
+    elif file.view != NULL and view == NULL:
+        result = OF_PYTHON
+    else:
         drop_text(files, file)
         container[0] = file.container
-        view[0] = file.view
+        if view != NULL:
+            view[0] = file.view
         discharge(files, file.owner)
         file.handle = 0
         files.unused[files.unused_count] = <int>(handle & ((1 << PLACE_BITS) - 1))
         files.unused_count += 1
     pthread_mutex_unlock(&files.lock)
-    return file != NULL
+    return result
 
 
 @cython.final
@@ -358,7 +353,7 @@ cdef class OpenFiles:
     cdef bint _close(self, uint64_t handle):
         cdef Container *container = NULL
         cdef void *view = NULL
-        if not file_close(&self._files, handle, &container, &view):
+        if file_close(&self._files, handle, &container, &view) != CLOSED:
             return False
         if view != NULL:
             Py_DECREF(<object>view)

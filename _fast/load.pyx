@@ -35,6 +35,7 @@ from procview._fast.posix cimport (
     O_RDONLY,
     close,
     closedir,
+    count_up,
     dirent,
     fdopendir,
     openat,
@@ -271,6 +272,7 @@ cdef int read_load(Snapshot *snapshot, Containers *containers, Container *contai
         load.last_cpu_usage = <uint64_t>-1
         store(load, &counts, True, False)
         load.watched = True
+        count_up(&containers.load_watches)
     load.last_read_ns = host_boottime_ns(host)
     for i in range(3):
         # Rounded to the next hundredth as loadavg_proc_show() does.

@@ -19,6 +19,8 @@ from procview._fast.layout cimport layout_free, layout_read
 from procview._fast.load cimport load_is_watched
 from procview._fast.posix cimport (
     ENOMEM,
+    __ATOMIC_ACQ_REL,
+    __atomic_fetch_or,
     pthread_mutex_destroy,
     pthread_mutex_init,
     pthread_mutex_lock,
@@ -147,7 +149,8 @@ cdef Snapshot *take_snapshot(
 cdef void give_back(Renderer *renderer, Snapshot *snapshot) noexcept nogil:
     snapshot_settle(snapshot)
     pthread_mutex_lock(&renderer.lock)
-    renderer.absent |= snapshot.absent
+    if snapshot.absent & ~renderer.absent:
+        __atomic_fetch_or(&renderer.absent, snapshot.absent, __ATOMIC_ACQ_REL)
     if renderer.idle_count < MOST_IDLE_SNAPSHOTS:
         renderer.idle[renderer.idle_count] = snapshot
         renderer.idle_count += 1

@@ -36,6 +36,8 @@ class Settings:
     slots: bool = True
     run_directory: str = DEFAULT_RUN_DIRECTORY
     mount: str | None = None
+    lane: bool = True
+    lane_threads: int = 2
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
@@ -54,6 +56,13 @@ def _is_path(value: object) -> bool:
     return os.path.normpath(value).strip("/") != ""
 
 
+MOST_LANE_THREADS = 64
+
+
+def _is_thread_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_LANE_THREADS
+
+
 _BOOL: tuple[str, Callable[[object], bool]] = ("true or false", lambda value: isinstance(value, bool))
 _ALLOWED: dict[str, tuple[str, Callable[[object], bool]]] = {
     "cpus": _one_of("quota", "cpuset"),
@@ -65,6 +74,8 @@ _ALLOWED: dict[str, tuple[str, Callable[[object], bool]]] = {
     "slots": _BOOL,
     "run_directory": ("an absolute path other than /", _is_path),
     "mount": ("an absolute path other than /", _is_path),
+    "lane": _BOOL,
+    "lane_threads": (f"a number from 1 to {MOST_LANE_THREADS}", _is_thread_count),
     "log_level": _one_of("debug", "info", "warning", "error"),
 }
 assert _ALLOWED.keys() == {field.name for field in fields(Settings)}

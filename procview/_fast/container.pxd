@@ -74,6 +74,7 @@ cdef struct Containers:
     size_t count
     size_t sweep_at
     uint64_t clock
+    int load_watches           # so far: containers whose load began to be watched
 
 
 cdef Container *container_new(Containers *containers, uint64_t pidns, int init, Text *scratch) noexcept nogil

@@ -46,7 +46,9 @@ cdef struct Files:
     Owner **owners             # by pid namespace
     Owner *free_owners
 
-cdef enum:  # what a file has for a reader
+cdef enum:
+    CLOSED
+    # What a file has for a reader
     NOT_OPEN
     OF_PYTHON                  # its view is a Python object
     TO_RENDER
@@ -63,8 +65,7 @@ cdef struct Part:
 cdef uint64_t file_open(Files *files, uint64_t owner, int spec, Container *container, void *view) noexcept nogil
 cdef int file_part(Files *files, uint64_t handle, uint64_t offset, size_t size, Part *part) noexcept nogil
 cdef void file_keep(Files *files, uint64_t handle, const char *data, size_t size, bint delivered) noexcept nogil
-cdef bint file_close(Files *files, uint64_t handle, Container **container, void **view) noexcept nogil
-cdef bint file_is_of_python(Files *files, uint64_t handle) noexcept nogil
+cdef int file_close(Files *files, uint64_t handle, Container **container, void **view) noexcept nogil
 cdef void block_put(Block *block) noexcept nogil
 
 

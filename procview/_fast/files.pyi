@@ -1,4 +1,4 @@
-from typing import Protocol, final
+from typing import final
 
 from procview._fast.engine import Engine, View
 
@@ -10,8 +10,8 @@ TEXT_BUDGET_BYTES: int
 class OpenFiles:
     """The files that are open and what was read of each, bounded in all and for each *owner* (a pid namespace).
 
-    Thread-safe. One table for everybody who answers: files that were opened without Python are in it as well, as views of
-    ``engine``.
+    Thread-safe. One table for everybody who answers: files that were opened without Python are in it as well, as views
+    of ``engine``.
     """
 
     def __init__(

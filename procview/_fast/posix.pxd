@@ -9,6 +9,10 @@ cdef extern from "<string.h>" nogil:
     void *memmem(const void *text, size_t text_size, const void *part, size_t part_size) noexcept
 
 cdef extern from "<pthread.h>" nogil:
+    ctypedef unsigned long pthread_t
+    int pthread_create(pthread_t *thread, const void *attributes, void *(*run)(void *) noexcept nogil, void *argument) noexcept
+    int pthread_join(pthread_t thread, void **result) noexcept
+    int pthread_kill(pthread_t thread, int signal) noexcept
     ctypedef struct pthread_mutex_t:
         pass
     int pthread_mutex_init(pthread_mutex_t *mutex, const void *attributes) noexcept
@@ -20,7 +24,9 @@ cdef extern from "<errno.h>" nogil:
     int errno
     enum:
         EACCES
+        EAGAIN
         EBADF
+        ECONNABORTED
         EINTR
         EINVAL
         EIO
@@ -32,8 +38,40 @@ cdef extern from "<errno.h>" nogil:
         ENOENT
         ENOMEM
         ENOTDIR
+        ENOSYS
         EPERM
         ESRCH
+
+cdef extern from "<signal.h>" nogil:
+    ctypedef struct sigset_t:
+        pass
+    struct sigaction_t "sigaction":
+        void (*sa_handler)(int) noexcept nogil
+        sigset_t sa_mask
+    enum:
+        SIG_BLOCK
+        SIG_SETMASK
+        SIGURG
+    int sigfillset(sigset_t *set) noexcept
+    int sigdelset(sigset_t *set, int signal) noexcept
+    int pthread_sigmask(int how, const sigset_t *set, sigset_t *old) noexcept
+    int sigaction "sigaction"(int signal, const sigaction_t *action, sigaction_t *old) noexcept
+
+cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        MSG_DONTWAIT
+        MSG_NOSIGNAL
+        MSG_TRUNC
+        SHUT_RDWR
+    ssize_t recv(int descriptor, void *into, size_t size, int flags) noexcept
+    ssize_t send(int descriptor, const void *data, size_t size, int flags) noexcept
+    int shutdown(int descriptor, int how) noexcept
+
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+    ssize_t writev(int descriptor, const iovec *parts, int count) noexcept
 
 cdef extern from "<sys/types.h>" nogil:
     ctypedef long ssize_t
@@ -42,12 +80,14 @@ cdef extern from "<sys/types.h>" nogil:
 
 cdef extern from "<fcntl.h>" nogil:
     enum:
+        O_ACCMODE
         O_RDONLY
         O_CLOEXEC
         O_DIRECTORY
         O_NOFOLLOW
         O_NONBLOCK
         O_PATH
+        O_TRUNC
         AT_FDCWD
         AT_SYMLINK_NOFOLLOW
     int openat(int directory, const char *path, int flags, ...) noexcept
@@ -57,6 +97,8 @@ cdef extern from "<unistd.h>" nogil:
     int dup(int descriptor) noexcept
     ssize_t pread(int descriptor, void *into, size_t size, long offset) noexcept
     ssize_t read(int descriptor, void *into, size_t size) noexcept
+    ssize_t write(int descriptor, const void *data, size_t size) noexcept
+    int usleep(unsigned int microseconds) noexcept
     ssize_t readlinkat(int directory, const char *path, char *into, size_t size) noexcept
     long sysconf(int name) noexcept
     enum:
@@ -123,9 +165,16 @@ cdef extern from * nogil:
     int __atomic_add_fetch(int *value, int by, int order) noexcept
     int __atomic_sub_fetch(int *value, int by, int order) noexcept
     int __atomic_load_n(const int *value, int order) noexcept
+    int __atomic_fetch_or(int *value, int bits, int order) noexcept
+    int __atomic_exchange_n(int *value, int new, int order) noexcept
+    void __atomic_store_n(int *value, int new, int order) noexcept
+    uint64_t add_u64 "__atomic_add_fetch"(uint64_t *value, uint64_t by, int order) noexcept
+    uint64_t load_u64 "__atomic_load_n"(const uint64_t *value, int order) noexcept
     enum:
         __ATOMIC_ACQUIRE
         __ATOMIC_ACQ_REL
+        __ATOMIC_RELAXED
+        __ATOMIC_RELEASE
 
 
 cdef inline void count_up(int *count) noexcept nogil:
@@ -140,3 +189,11 @@ cdef inline int count_down(int *count) noexcept nogil:
 
 cdef inline int count_now(const int *count) noexcept nogil:
     return __atomic_load_n(count, __ATOMIC_ACQUIRE)
+
+
+cdef inline void count_u64(uint64_t *count) noexcept nogil:
+    add_u64(count, 1, __ATOMIC_RELAXED)
+
+
+cdef inline uint64_t u64_now(const uint64_t *count) noexcept nogil:
+    return load_u64(count, __ATOMIC_RELAXED)

@@ -35,7 +35,7 @@ cdef struct Renderer:
     int idle_count
     uint64_t reads
     uint64_t fallbacks[REASONS]
-    unsigned int absent          # bits 1 << Controller: some container lacked it
+    int absent                   # bits 1 << Controller: some container lacked it
 
 
 cdef int renderer_init(

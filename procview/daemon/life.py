@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 SAMPLE_SECONDS = 5.0
 """How often the load of watched containers is sampled, as the kernel does for its own."""
 
-_NEED_A_RESTART = ("slots", "run_directory", "mount")
+_NEED_A_RESTART = ("slots", "run_directory", "mount", "lane", "lane_threads")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -85,7 +85,8 @@ class Daemon:
                 self._engine, proc=self._roots.proc, loadavg_was_read=self._loadavg_was_read
             )
             path = self._path if self._predecessor is None else place_beside(self._path)
-            mount = await stack.enter_async_context(mounted(path, self._operations))
+            threads = self._at_start.lane_threads if self._at_start.lane else 0
+            mount = await stack.enter_async_context(mounted(path, self._operations, lane_threads=threads))
             self._path = real_place(self._path)
             stack.callback(self._withdraw)
             await self._serve(mount, signals)
@@ -108,6 +109,7 @@ class Daemon:
 
     async def _serve(self, mount: Mount, signals: AsyncIterator[int]) -> None:
         stop = trio.Event()
+        self._mount = mount
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._obey, signals, stop, nursery)
             nursery.start_soon(self._publish, mount, stop)
@@ -255,6 +257,7 @@ class Daemon:
             }
         numbers |= {f"engine_{name}": value for name, value in sorted(self._engine.counters().items())}
         numbers |= {f"fs_{name}": value for name, value in sorted(self._operations.counters().items())}
+        numbers |= {f"lane_{name}": value for name, value in sorted(self._mount.counters().items())}
         numbers["absent_controllers"] = ",".join(self._engine.absent_controllers()) or "none"
         return " ".join(f"{name}={value}" for name, value in numbers.items())
 

@@ -14,6 +14,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 import pyfuse3
 import trio
 
+from procview._fast.lane import Lane
+from procview.fs.lane import LaneError, heed, lane_in_front
 from procview.fs.operations import ViewOperations
 from procview.fs.waiting import linger
 from procview.mounts import clone_tree, detach, move_mount, real_place, top_mount
@@ -57,8 +59,10 @@ async def answers(path: str, deadline_seconds: float = PROBE_SECONDS, *, after_s
 class Mount:
     """A mounted procview. Get one from :func:`mounted`."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, operations: ViewOperations, lane: Lane | None) -> None:
         self.path = path
+        self._operations = operations
+        self._lane = lane
         entry = top_mount(path)
         if entry is None or not entry.ours:
             raise MountError(f"{path}: mounted, but not to be found in /proc/self/mountinfo")
@@ -70,6 +74,8 @@ class Mount:
         """Answer requests until ``stop`` is set. Raises MountError if the mount goes away before that."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._end, stop)
+            if self._lane is not None:
+                nursery.start_soon(heed, self._lane, self._operations, pyfuse3.terminate)
             try:
                 await pyfuse3.main(max_tasks=MAX_REQUESTS)
             except BaseException as error:
@@ -78,6 +84,10 @@ class Mount:
             nursery.cancel_scope.cancel()
         if not stop.is_set():
             raise MountError(f"{self.path}: somebody else unmounted it or aborted its connection")
+
+    def counters(self) -> dict[str, int]:
+        """What the lane counts; nothing without one."""
+        return {} if self._lane is None else self._lane.counters()
 
     def check(self) -> None:
         """Raise MountError unless it is still what is mounted there."""
@@ -135,8 +145,10 @@ def _connection_ended(error: BaseException) -> bool:
 
 
 @asynccontextmanager
-async def mounted(path: str, operations: ViewOperations) -> AsyncIterator[Mount]:
-    """Mount ``operations`` at ``path``, made if need be; nothing is left behind. Raises MountError, OSError."""
+async def mounted(path: str, operations: ViewOperations, *, lane_threads: int = 0) -> AsyncIterator[Mount]:
+    """Mount ``operations`` at ``path``, made if need be; nothing is left behind. With threads for it, a lane stands in
+    front; if there can be none, that is logged, and pyfuse3 serves alone. Raises MountError, OSError.
+    """
     async with AsyncExitStack() as stack:
         stack.enter_context(directories(os.path.dirname(path)))
         path = real_place(path)
@@ -145,13 +157,20 @@ async def mounted(path: str, operations: ViewOperations) -> AsyncIterator[Mount]
         if os.path.islink(path) or not os.path.isdir(path):
             raise MountError(f"{path}: is not a directory")
         linger(lambda: operations.blocking_now)
-        try:
-            pyfuse3.init(operations, path, set(OPTIONS))
-        except RuntimeError as error:
-            why = "there is no /dev/fuse" if not os.path.exists("/dev/fuse") else "libfuse has said why on stderr"
-            raise MountError(f"{path}: cannot mount ({error}): {why}") from error
-        stack.callback(pyfuse3.close, unmount=False)
-        mount = Mount(path)
+        lane = None
+        if lane_threads:
+            try:
+                lane = stack.enter_context(lane_in_front(path, operations, lane_threads, OPTIONS))
+            except LaneError as error:
+                log.error("no fast lane: %s; pyfuse3 serves alone, which is slower", error)
+        if lane is None:
+            try:
+                pyfuse3.init(operations, path, set(OPTIONS))
+            except RuntimeError as error:
+                why = "there is no /dev/fuse" if not os.path.exists("/dev/fuse") else "libfuse has said why on stderr"
+                raise MountError(f"{path}: cannot mount ({error}): {why}") from error
+            stack.callback(pyfuse3.close, unmount=False)
+        mount = Mount(path, operations, lane)
         stack.callback(mount.detach)
         yield mount
 

@@ -124,6 +124,18 @@ class Tree:
             raise OSError(errno.EIO, f"{node.path!r} and {known.path!r} have the same inode number {node.inode}")
         return self._by_path.setdefault(node.path, known)
 
+    def static_nodes(self) -> Iterator[tuple[int, Node]]:
+        """What is the same for every caller, with its parent's inode; and, with parent 0, the pressure files: they are
+        the same for all who have them."""
+        for node in list(self._by_inode.values()):
+            if node.path and not node.per_caller:
+                yield inode_of(node.path.rpartition("/")[0]), node
+        if _PRESSURE_DIR in self._names:
+            for name in PROC_VIEWS:
+                path = f"proc/{name}"
+                if path.startswith(f"{_PRESSURE_DIR}/"):
+                    yield 0, Node(inode_of(path), path, is_dir=False, per_caller=True)
+
     def __len__(self) -> int:
         return len(self._by_inode)
 

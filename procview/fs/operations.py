@@ -13,7 +13,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
@@ -110,17 +110,17 @@ class ViewOperations(pyfuse3.Operations):
         blocking: BlockingWork | None = None,
     ) -> None:
         super().__init__()
-        self._engine = engine
+        self.engine = engine
         self._proc = proc
-        self._loadavg_was_read = loadavg_was_read
+        self.loadavg_was_read = loadavg_was_read
         self._tree = Tree(engine)
-        self._files = OpenFiles(engine) if files is None else files
+        self.files = OpenFiles(engine) if files is None else files
         self._blocking = BlockingWork() if blocking is None else blocking
         self._directories: dict[int, _OpenDirectory] = {}
         self._next_directory = 1
         self._counts: dict[str, int] = {}
         self._attributes: dict[int, pyfuse3.EntryAttributes] = {}
-        self._start_ns = time.time_ns()
+        self.start_ns = time.time_ns()
         self._absent_bits = 0
         self._absent: set[str] = set()
 
@@ -133,8 +133,8 @@ class ViewOperations(pyfuse3.Operations):
     def counters(self) -> dict[str, int]:
         """Counts since start, and gauges: open files, kept text, threads at blocking work, known paths."""
         return self._counts | {
-            "open": self._files.open_count,
-            "text_bytes": self._files.text_bytes,
+            "open": self.files.open_count,
+            "text_bytes": self.files.text_bytes,
             "blocking": self._blocking.running,
             "nodes": len(self._tree),
         }
@@ -148,15 +148,20 @@ class ViewOperations(pyfuse3.Operations):
         self.count("fallback_" + reason.replace("-", "_"))
         log.warning("pid %d gets the host's %s: %s", pid, path, reason, extra={"event": f"fallback {reason}"})
 
-    def _log_absent(self) -> None:
+    def log_absent(self) -> None:
         """Say, once for each controller, that a container lacked it: the host's numbers stand in for its usage."""
-        self._absent_bits = self._engine.absent_bits
-        names = set(self._engine.absent_controllers())
+        self._absent_bits = self.engine.absent_bits
+        names = set(self.engine.absent_controllers())
         for name in sorted(names - self._absent):
             log.warning(
                 "a container has no cgroup of its own for %r: it sees the host's numbers where that would count", name
             )
         self._absent |= names
+
+    def static_nodes(self) -> Iterator[tuple[int, Node]]:
+        """What is the same for every caller, with its parent's inode; and, with parent 0, files that are only the same
+        for all callers that have them."""
+        return self._tree.static_nodes()
 
     @property
     def blocking_now(self) -> bool:
@@ -175,7 +180,7 @@ class ViewOperations(pyfuse3.Operations):
     async def _as_caller(self, owner: int, pid: int, path: str, ask: Callable[[int], R]) -> R:
         """``ask(pid)``; or, if that is too slow or broken, ``ask(0)``: the host's answer. OSErrors pass through."""
         try:
-            if self._engine.open_blocks(pid):
+            if self.engine.open_blocks(pid):
                 return await self._blocking.run(owner, lambda: ask(pid))
             return ask(pid)
         except OSError:
@@ -189,14 +194,14 @@ class ViewOperations(pyfuse3.Operations):
     async def _open_as(self, pid: int, path: str) -> View:
         """The view of ``path`` for ``pid``, or the host's; as :meth:`_as_caller`, but identified only once."""
         try:
-            return self._engine.open(pid, path, search=False)
+            return self.engine.open(pid, path, search=False)
         except BlockingIOError:
-            return await self._as_caller(self._owner(pid), pid, path, lambda pid: self._engine.open(pid, path))
+            return await self._as_caller(self._owner(pid), pid, path, lambda pid: self.engine.open(pid, path))
         except OSError:
             raise
         except Exception:
             self.unexpected(f"{path} for pid {pid}")
-        return self._engine.open(UNKNOWN_OWNER, path)
+        return self.engine.open(UNKNOWN_OWNER, path)
 
     def _admitted(self, owner: int, admit: Callable[[], R]) -> R:
         """What ``admit`` returns, unless too much is open. Raises OSError ENFILE."""
@@ -204,7 +209,7 @@ class ViewOperations(pyfuse3.Operations):
             return admit()
         except OSError:
             self.count("refused_opens")
-            log.warning("%d files are open: no more by pid namespace %d", self._files.open_count, owner,
+            log.warning("%d files are open: no more by pid namespace %d", self.files.open_count, owner,
                         extra={"event": "refused"})  # fmt: skip
             raise
 
@@ -224,7 +229,7 @@ class ViewOperations(pyfuse3.Operations):
         entry.st_uid = entry.st_gid = 0
         entry.st_size = entry.st_blocks = 0
         entry.st_blksize = 4096
-        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = self._start_ns
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = self.start_ns
         if not node.per_caller:  # the others are many and seldom asked for
             self._attributes[node.inode] = entry
         return entry
@@ -278,7 +283,7 @@ class ViewOperations(pyfuse3.Operations):
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             raise PermissionError(errno.EACCES, node.path)
         view = await self._open_as(ctx.pid, node.path)
-        handle = self._admitted(view.owner, lambda: self._files.open(view.owner, view))
+        handle = self._admitted(view.owner, lambda: self.files.open(view.owner, view))
         if view.fallback is not None:
             self._host_instead(ctx.pid, node.path, view.fallback)
         # direct_io: the bytes depend on the reader, so the page cache, which is the inode's, must hold none of them.
@@ -286,15 +291,15 @@ class ViewOperations(pyfuse3.Operations):
 
     @_edge
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
-        view = self._files.view(fh)
+        view = self.files.view(fh)
         if view is None:
             raise OSError(errno.EBADF, f"handle {fh} is not open")
         if off:
-            part = self._files.part(fh, off, size)
+            part = self.files.part(fh, off, size)
             if part is not None:
                 return part
         text = await self._render(view)
-        self._files.keep(fh, text, delivered=not off and size >= len(text))
+        self.files.keep(fh, text, delivered=not off and size >= len(text))
         return text[off : off + size]
 
     async def _render(self, view: View) -> bytes:
@@ -305,9 +310,9 @@ class ViewOperations(pyfuse3.Operations):
             else:
                 text = view.render()
             if view.path == "proc/loadavg":
-                self._loadavg_was_read()
-            if self._engine.absent_bits != self._absent_bits:
-                self._log_absent()
+                self.loadavg_was_read()
+            if self.engine.absent_bits != self._absent_bits:
+                self.log_absent()
             return text
         except OSError:
             raise
@@ -316,11 +321,11 @@ class ViewOperations(pyfuse3.Operations):
             log.warning("a reader gets the host's %s: deadline", view.path, extra={"event": "fallback deadline"})
         except Exception:
             self.unexpected(f"rendering {view.path}")
-        return self._engine.open(0, view.path).render()
+        return self.engine.open(0, view.path).render()
 
     @_edge
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
-        self._files.close(fh)
+        self.files.close(fh)
 
     # Directories
 
@@ -328,7 +333,7 @@ class ViewOperations(pyfuse3.Operations):
     async def opendir(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileHandleT:
         node = self._tree.node(inode)
         owner = self._owner(ctx.pid)
-        self._admitted(owner, lambda: self._files.charge(owner))
+        self._admitted(owner, lambda: self.files.charge(owner))
         try:
             entries = [(b".", node), (b"..", self._tree.child(node, "..", 0))]
             entries += [
@@ -338,7 +343,7 @@ class ViewOperations(pyfuse3.Operations):
                 )
             ]
         except BaseException:
-            self._files.discharge(owner)
+            self.files.discharge(owner)
             raise
         handle = self._next_directory
         self._next_directory += 1
@@ -359,7 +364,7 @@ class ViewOperations(pyfuse3.Operations):
     async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
         directory = self._directories.pop(fh, None)
         if directory is not None:
-            self._files.discharge(directory.owner)
+            self.files.discharge(directory.owner)
 
     # What procfs does not do either. What is not listed gets pyfuse3's ENOSYS, which tells the kernel never to ask
     # again: right for flush, fsync, poll and extended attributes.

@@ -1,0 +1,48 @@
+from collections.abc import Iterable
+from typing import final
+
+from procview._fast.engine import Engine
+from procview._fast.files import OpenFiles
+
+ENDED: int
+LOADAVG: int
+REFUSED: int
+ABSENT: int
+"""Bits of what :meth:`Lane.take_notices` returns."""
+
+@final
+class Lane:
+    """Threads that answer requests from /dev/fuse; what they do not answer goes to pyfuse3, through a socket.
+
+    ``device`` is a descriptor of /dev/fuse that is mounted, ``socket`` one end of a SOCK_SEQPACKET pair whose other end
+    pyfuse3 takes for its device; both are the lane's from now on. ``nodes``: parent inode (0: not found by name here),
+    name, inode, mode and path of what is the same for every caller. Raises OSError, MemoryError.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        files: OpenFiles,
+        *,
+        device: int,
+        socket: int,
+        nodes: Iterable[tuple[int, str, int, int, str]],
+        static_seconds: int,
+        start_ns: int,
+        threads: int,
+    ) -> None: ...
+    def start(self) -> None:
+        """Begin to answer. Raises OSError when there can be no more threads."""
+
+    def stop(self) -> None:
+        """End all threads, also those that wait for a request. For good."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while there are notices."""
+
+    def take_notices(self) -> int:
+        """What has happened since the last call: ENDED (the connection), LOADAVG (one more container's load is
+        watched), REFUSED (too many requests were waiting for pyfuse3), ABSENT (Engine.absent_bits has changed)."""
+
+    def counters(self) -> dict[str, int]:
+        """``answered`` here, ``relayed`` to pyfuse3, ``refused``; and how many are ``pending`` there now."""

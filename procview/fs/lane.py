@@ -1,0 +1,112 @@
+"""The lane in front of pyfuse3: what it needs of Python, and what it tells.
+
+The lane's threads own /dev/fuse and the mount. pyfuse3 takes one end of a SOCK_SEQPACKET pair for its device (libfuse
+takes a descriptor that is open already by the name /dev/fd/N, and mounts nothing then) and answers what comes through
+it, as if that were the kernel.
+"""
+
+import logging
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import pyfuse3
+import trio
+
+from procview._fast.lane import ABSENT, ENDED, LOADAVG, REFUSED, Lane
+from procview.fs.nodes import Node
+from procview.fs.operations import STATIC_SECONDS, ViewOperations
+from procview.mounts import detach, mount_fuse
+
+log = logging.getLogger(__name__)
+
+_BUFFER_BYTES = 4 << 20
+_LARGEST_REPLY_BYTES = (32 << 12) + 4096
+"""A READ of 32 pages, and a page for headers."""
+_SO_SNDBUFFORCE = 32
+"""asm-generic/socket.h; the same on all architectures that procview runs on."""
+
+
+class LaneError(Exception):
+    """There can be no lane; the text says why."""
+
+
+@contextmanager
+def lane_in_front(path: str, operations: ViewOperations, threads: int, options: frozenset[str]) -> Iterator[Lane]:
+    """Mount at ``path``, with the lane's threads on the one side and pyfuse3 behind them. Raises LaneError."""
+    with ExitStack() as stack:
+        try:
+            device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+            closing = stack.enter_context(ExitStack())
+            closing.callback(os.close, device)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            closing.enter_context(ours)
+            with theirs:
+                for end in (ours, theirs):
+                    _enlarge(end)
+                pyfuse3.init(operations, f"/dev/fd/{theirs.fileno()}", set(options))
+                theirs.detach()  # closed by libfuse
+            stack.callback(pyfuse3.close, unmount=False)
+            mount_fuse(device, path)
+        except (OSError, RuntimeError) as error:
+            raise LaneError(str(error)) from error
+        with ExitStack() as failed:
+            failed.callback(detach, path)
+            try:
+                lane = Lane(
+                    operations.engine,
+                    operations.files,
+                    device=device,
+                    socket=ours.fileno(),
+                    nodes=[_known(node, parent) for parent, node in operations.static_nodes()],
+                    static_seconds=int(STATIC_SECONDS),
+                    start_ns=operations.start_ns,
+                    threads=threads,
+                )
+                ours.detach()
+                closing.pop_all()
+                lane.start()
+            except (OSError, MemoryError) as error:
+                raise LaneError(str(error)) from error
+            failed.pop_all()
+        stack.callback(lane.stop)
+        yield lane
+
+
+def _enlarge(end: socket.socket) -> None:
+    """Room for the replies of a moment, and at least for the largest one. Raises OSError."""
+    for option in (_SO_SNDBUFFORCE, socket.SO_SNDBUF):  # the first needs CAP_NET_ADMIN, the other has a limit
+        try:
+            end.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
+            break
+        except PermissionError:
+            continue
+    room = end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    if room < 2 * _LARGEST_REPLY_BYTES:
+        raise OSError(f"a socket buffer of {room} bytes is too small: raise net.core.wmem_max")
+
+
+def _known(node: Node, parent: int) -> tuple[int, str, int, int, str]:
+    mode = stat.S_IFDIR | 0o555 if node.is_dir else stat.S_IFREG | 0o444
+    return parent, node.path.rpartition("/")[2], node.inode, mode, node.path
+
+
+async def heed(lane: Lane, operations: ViewOperations, ended: Callable[[], None]) -> None:
+    """Do what the lane's notices ask for; call ``ended`` and return when there is no connection any more."""
+    while True:
+        await trio.lowlevel.wait_readable(lane)
+        notices = lane.take_notices()
+        if notices & LOADAVG:
+            operations.loadavg_was_read()
+        if notices & ABSENT:
+            operations.log_absent()
+        if notices & REFUSED:
+            log.warning(
+                "refused requests (EAGAIN): a container has too many at once that the lane does not answer",
+                extra={"event": "relay refused"},
+            )
+        if notices & ENDED:
+            ended()
+            return
