@@ -9,10 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from procview.notify import Notifier, watchdog_seconds
-from tests.daemon.process import DEADLINE_SECONDS, Place, needs_mount
+from tests.daemon.process import DEADLINE_SECONDS, Place, eventually, needs_mount
 
 
 class Manager:
@@ -127,6 +128,7 @@ class TestDaemon:
         finally:
             os.kill(successor, signal.SIGTERM)
         manager.until("STOPPING")
+        eventually(lambda: not psutil.pid_exists(successor), "the successor's end")
 
     def test_the_watchdog_is_fed(self, place: Place, manager: Manager) -> None:
         daemon = place.start(ready=False, NOTIFY_SOCKET=manager.address, WATCHDOG_USEC="200000")
