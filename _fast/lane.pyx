@@ -364,9 +364,9 @@ cdef void *work(void *argument) noexcept nogil:
     cdef int error
     while not count_now(&road.stopping):
         got = read(road.device, worker.request, REQUEST_BYTES)
-        if got < 0:
+        if got <= 0:
             # ENOENT: the request was taken back while it was handed over.
-            if errno == EINTR or errno == EAGAIN or errno == ENOENT:
+            if got < 0 and (errno == EINTR or errno == EAGAIN or errno == ENOENT):
                 continue
             notify(road, NOTICE_ENDED)
             break

@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests import lane
 from tests import session as this_run
 from tests.containers import cgroups, engines
 
 _before = pytest.StashKey[this_run.Leftovers]()
 _left = pytest.StashKey[list[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-lane", action="store_true", help="daemons serve by pyfuse3 alone")
 
 
 def pytest_report_header() -> list[str]:
@@ -26,6 +31,7 @@ def pytest_report_header() -> list[str]:
         "built with: " + ", ".join(f"{name} {version}" for name, version in versions.items()),
         f"python: {platform.python_version()} ({sys.executable}), user id {os.geteuid()}",
         f"kernel: {platform.release()} {platform.machine()}, {os.cpu_count()} CPUs, cgroup layout {cgroups.layout()}",
+        f"the fast lane: {'in front of pyfuse3' if lane.is_wanted() else 'none, pyfuse3 alone'}",
         "engines: " + ", ".join(found),
     ]
 
@@ -33,6 +39,8 @@ def pytest_report_header() -> list[str]:
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     os.environ[this_run.VARIABLE] = this_run.SESSION
+    if config.getoption("no_lane"):
+        os.environ[lane.VARIABLE] = "no"
     config.stash[_before] = this_run.leftovers()
 
 

@@ -14,9 +14,17 @@ if TYPE_CHECKING:
 @click.option("--mount", metavar="DIR", callback=absolute_path, help="Where to mount.  [default: the setting mount]")
 @place_option
 @click.option("--replace", is_flag=True, help="Take the place of the daemon that runs, without a gap.")
+@click.option("--lane/--no-lane", default=None, help="Whether with the fast lane.  [default: the setting lane]")
 @config_option
 @roots_options
-def serve(mount: str | None, run_directory: str | None, replace: bool, config: str | None, roots: "Roots") -> None:
+def serve(
+    mount: str | None,
+    run_directory: str | None,
+    replace: bool,
+    lane: bool | None,
+    config: str | None,
+    roots: "Roots",
+) -> None:
     """Mount the views, put them into all containers that have slots for them, and serve them until SIGTERM.
 
     Then, and whenever it dies or hangs, containers read the host's files.
@@ -34,7 +42,7 @@ def serve(mount: str | None, run_directory: str | None, replace: bool, config: s
 
     logs.set_up("info")
     try:
-        life.run(config=config, run_directory=run_directory, mount=mount, replace=replace, roots=roots)
+        life.run(config=config, run_directory=run_directory, mount=mount, lane=lane, replace=replace, roots=roots)
     except (SettingsError, MountError, LockedError, OSError) as error:
         logging.getLogger("procview").error("%s", error)
         raise SystemExit(1) from None

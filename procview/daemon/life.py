@@ -40,11 +40,19 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal
 class Daemon:
     """One running procview. ``config`` is the file as given (None: the default one).
 
-    ``run_directory`` and ``mount`` override what it says. With ``replace`` it takes the place of the one that runs.
+    ``run_directory``, ``mount`` and ``lane`` override what it says. With ``replace`` it takes the place of the one that
+    runs.
     """
 
     def __init__(
-        self, *, config: str | None, run_directory: str | None, mount: str | None, replace: bool, roots: Roots
+        self,
+        *,
+        config: str | None,
+        run_directory: str | None,
+        mount: str | None,
+        lane: bool | None,
+        replace: bool,
+        roots: Roots,
     ) -> None:
         self._config = config
         self._settings = self._at_start = load(config)
@@ -53,6 +61,8 @@ class Daemon:
             run_directory=run_directory or self._at_start.run_directory,
             mount=mount or self._at_start.mount,
         )
+        has_lane = self._at_start.lane if lane is None else lane
+        self._lane_threads = self._at_start.lane_threads if has_lane else 0
         self._run_directory, self._path = placed.run_directory, placed.mount_point
         self._replace = replace
         self._roots = roots
@@ -85,8 +95,7 @@ class Daemon:
                 self._engine, proc=self._roots.proc, loadavg_was_read=self._loadavg_was_read
             )
             path = self._path if self._predecessor is None else place_beside(self._path)
-            threads = self._at_start.lane_threads if self._at_start.lane else 0
-            mount = await stack.enter_async_context(mounted(path, self._operations, lane_threads=threads))
+            mount = await stack.enter_async_context(mounted(path, self._operations, lane_threads=self._lane_threads))
             self._path = real_place(self._path)
             stack.callback(self._withdraw)
             await self._serve(mount, signals)
@@ -272,12 +281,20 @@ def _raise_descriptor_limit() -> None:
 
 
 def run(
-    *, config: str | None, run_directory: str | None, mount: str | None, replace: bool = False, roots: Roots
+    *,
+    config: str | None,
+    run_directory: str | None,
+    mount: str | None,
+    lane: bool | None = None,
+    replace: bool = False,
+    roots: Roots,
 ) -> None:
     """Serve in the foreground until told to stop. Raises SettingsError, MountError, LockedError, OSError."""
 
     async def main() -> None:
-        await Daemon(config=config, run_directory=run_directory, mount=mount, replace=replace, roots=roots).run()
+        await Daemon(
+            config=config, run_directory=run_directory, mount=mount, lane=lane, replace=replace, roots=roots
+        ).run()
 
     try:
         trio.run(main)

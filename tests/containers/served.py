@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import lane
 from tests.session import mounts
 
 _SECONDS = 30.0
@@ -117,7 +118,7 @@ class Daemon:
 
 def _serve(directory: Path, tracer: Sequence[str]) -> subprocess.Popen[bytes]:
     argv = [*tracer, sys.executable, "-m", "procview", "serve", "--run-directory", f"{directory}/run"]
-    argv += ["--config", f"{directory}/config.toml"]
+    argv += ["--config", f"{directory}/config.toml", *lane.options()]
     log = directory / "log"
     with log.open("ab") as output:
         before = output.tell()

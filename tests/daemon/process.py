@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from procview.mounts import detach, mount_table, top_mount
+from tests import lane
 from tests.session import new_directory, remove_directory
 
 DEADLINE_SECONDS = 20.0
@@ -58,7 +59,7 @@ class Place:
         if not self.config.exists():
             self.config.write_text("", encoding="utf-8")
         argv = [sys.executable, "-m", "procview", "serve", "--run-directory", str(self.run_directory)]
-        argv += ["--config", str(self.config), *options]
+        argv += ["--config", str(self.config), *lane.options(), *options]
         with log.open("wb") as output:
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                                        env=os.environ | environment)  # fmt: skip
