@@ -384,7 +384,10 @@ cdef void *work(void *argument) noexcept nogil:
 
 
 cdef void *carry_back(void *argument) noexcept nogil:
-    relay_replies(<Relay *>argument)
+    """The other thread's: replies of pyfuse3. Without them there is no file system any more."""
+    cdef Road *road = <Road *>argument
+    relay_replies(&road.relay)
+    notify(road, NOTICE_ENDED)
     return NULL
 
 
@@ -479,7 +482,7 @@ cdef class Lane:
         sigfillset(&all_but_one)
         sigdelset(&all_but_one, SIGURG)
         pthread_sigmask(SIG_SETMASK, &all_but_one, &before)
-        error = pthread_create(&self._carrier, NULL, carry_back, &self._road.relay)
+        error = pthread_create(&self._carrier, NULL, carry_back, &self._road)
         self._carries = error == 0
         while error == 0 and self._started < self._thread_count:
             error = pthread_create(

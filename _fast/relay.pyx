@@ -127,25 +127,17 @@ cdef void adjust_init(fuse_init_out *init) noexcept nogil:
     init.flags &= ~<uint32_t>FUSE_MAX_PAGES
 
 
-cdef int relay_replies(Relay *relay) noexcept nogil:
-    """Hand replies back to the kernel until the other end is closed: 0; or an errno when that is not possible."""
+cdef void relay_replies(Relay *relay) noexcept nogil:
+    """Hand replies back to the kernel, until the other end is closed or says what is no reply."""
     cdef char *reply = <char *>malloc(REPLY_BYTES)
     cdef fuse_out_header *header = <fuse_out_header *>reply
     cdef ssize_t got
     cdef bint is_init
-    cdef int result = 0
-    if reply == NULL:
-        return EIO
-    while True:
+    while reply != NULL:
         got = recv(relay.socket, reply, REPLY_BYTES, MSG_TRUNC)
         if got < 0 and errno == EINTR:
             continue
-        if got < 0:
-            result = errno
-        if got <= 0:
-            break
-        if <size_t>got < sizeof(fuse_out_header) or got > REPLY_BYTES:
-            result = EIO
+        if got < <ssize_t>sizeof(fuse_out_header) or got > REPLY_BYTES:
             break
         # A notification has no request.
         if header.unique != 0 and not settle(relay, header.unique, &is_init):
@@ -158,7 +150,6 @@ cdef int relay_replies(Relay *relay) noexcept nogil:
             if errno != EINTR:
                 break
     free(reply)
-    return result
 
 
 cdef void relay_counts(Relay *relay, uint64_t *relayed, uint64_t *refused, int *pending) noexcept nogil:

@@ -28,5 +28,5 @@ cdef struct Relay:
 cdef void relay_init(Relay *relay, int device, int socket, Host *host) noexcept nogil
 cdef void relay_free(Relay *relay) noexcept nogil
 cdef int relay_request(Relay *relay, const char *request, size_t size) noexcept nogil
-cdef int relay_replies(Relay *relay) noexcept nogil
+cdef void relay_replies(Relay *relay) noexcept nogil
 cdef void relay_counts(Relay *relay, uint64_t *relayed, uint64_t *refused, int *pending) noexcept nogil
