@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
-from procview._fast.engine import Engine
+from procview._fast.engine import PROC_VIEWS, Engine
 from procview._fast.files import OpenFiles
 from procview._fast.lane import Lane
 
@@ -38,6 +38,10 @@ NODES = [
     (DIRECTORY, "loadavg", LOADAVG, stat.S_IFREG | 0o444, "proc/loadavg"),
     (0, "cpu", PRESSURE, stat.S_IFREG | 0o444, "proc/pressure/cpu"),
 ]
+FIRST_VIEW = 100
+VIEWS = [f"proc/{name}" for name in PROC_VIEWS if "/" not in name] + ["sys/devices/system/cpu/online"]
+"""The node of each is FIRST_VIEW and its place here."""
+NODES += [(0, "", FIRST_VIEW + number, stat.S_IFREG | 0o444, path) for number, path in enumerate(VIEWS)]
 
 
 @dataclass(frozen=True)

@@ -318,6 +318,69 @@ def test_many_threads_answer_many_readers_without_mixing_them_up() -> None:
         assert kernel.files.open_count == 0
 
 
+def test_everything_at_once() -> None:
+    """What ``./dev sanitize thread`` looks at: all views in several threads, and all that Python does meanwhile."""
+    engine = Engine()
+    over = threading.Event()
+
+    def meddle() -> None:
+        while not over.is_set():
+            engine.sample()
+            engine.configure(cpus="cpuset")
+            engine.counters()
+            engine.configure()
+            engine.absent_controllers()
+            played.lane.counters()
+            played.lane.take_notices()
+            for path in protocol.VIEWS:
+                handle = played.files.open(1, engine.open(os.getpid(), path))
+                view = played.files.view(handle)
+                assert view is not None
+                played.files.keep(handle, view.render(), delivered=True)
+                played.files.close(handle)
+
+    def serve() -> None:
+        """pyfuse3's part."""
+        while message := played.pyfuse3.recv(1 << 20):
+            _, opcode, unique, *_ = IN_HEADER.unpack_from(message)
+            body = message[IN_HEADER.size :]
+            if opcode == READ:
+                handle, _, size, *_ = READ_IN.unpack(body)
+                view = played.files.view(handle)
+                assert view is not None
+                text = view.render()
+                played.files.keep(handle, text, delivered=True)
+                body = text[:size]
+            played.pyfuse3.send(OUT_HEADER.pack(OUT_HEADER.size + len(body), 0, unique) + body)
+
+    with protocol.kernel(threads=4, engine=engine) as played:
+        played.pyfuse3.settimeout(None)
+        threads = [threading.Thread(target=meddle), threading.Thread(target=serve)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(30):
+                handles = [played.open(protocol.FIRST_VIEW + number) for number in range(len(protocol.VIEWS))] * 2
+                sent = {
+                    played.send(READ, READ_IN.pack(handle, 0, 1 << 16, 0, 0, 0, 0), node=MEMINFO): handle
+                    for handle in handles
+                }
+                while sent:
+                    reply = played.reply()
+                    assert reply.error == 0
+                    path = protocol.VIEWS[handles.index(sent.pop(reply.unique))]
+                    assert reply.body or path == "sys/devices/system/cpu/offline"
+                for handle in set(handles):
+                    assert played.release(handle).error == 0
+            assert played.files.open_count <= 1
+        finally:
+            over.set()
+            threads[0].join()
+            played.lane.stop()
+            played.pyfuse3.close()
+            threads[1].join()
+
+
 _BODY = st.binary(max_size=200) | st.sampled_from([OPEN_IN, GETATTR_IN, b"meminfo\0"])
 
 
