@@ -211,6 +211,7 @@ def test_too_many_requests_of_one_container_are_refused_and_not_those_of_another
             for _ in range(256):
                 kernel.send(STATFS)
             assert kernel.ask(STATFS).error == errno.EAGAIN
+            assert select.select([kernel.lane], [], [], 20)[0]
             assert kernel.lane.take_notices() & REFUSED
             unique = kernel.send(STATFS, pid=child)
             requests = [kernel.relayed() for _ in range(257)]
