@@ -24,7 +24,7 @@ from procview._fast.renderer cimport (
     count_fallback,
     give_back,
     may_wait,
-    place,
+    place_caller,
     render,
     renderer_configure,
     renderer_free,
@@ -157,7 +157,7 @@ cdef class Engine:
     cdef int _place(self, int pid, View view, bint search) except -1:
         cdef int placement
         with nogil:
-            placement = place(&self._renderer, pid, search, &view._container)
+            placement = place_caller(&self._renderer, pid, search, &view._container)
         if placement == SEARCH_NEEDED:
             raise BlockingIOError(errnos.EAGAIN, "init of the caller's pid namespace has to be searched for")
         view._reason = placement

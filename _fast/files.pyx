@@ -286,7 +286,7 @@ cdef void file_keep(Files *files, uint64_t handle, const char *data, size_t size
 
 
 cdef int file_close(Files *files, uint64_t handle, Container **container, void **view) noexcept nogil:
-    """CLOSED: what it held is the caller's. NOT_OPEN; or, without ``view``, OF_PYTHON where only Python can close it."""
+    """CLOSED: what it held is the caller's. NOT_OPEN. Or, without ``view``, OF_PYTHON: only Python can close it."""
     cdef int result = CLOSED
     cdef File *file
     pthread_mutex_lock(&files.lock)

@@ -7,13 +7,12 @@ So the lane knows successes only: an error, a fallback to the host's numbers, a 
 container are Python's.
 """
 
-import errno as errnos
 import os
 
 cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memset, strcmp, strlen
+from libc.string cimport memset, strcmp
 
 from procview._fast.caller cimport PLACED, container_of
 from procview._fast.container cimport Container, container_put
@@ -61,11 +60,9 @@ from procview._fast.posix cimport (
     O_RDONLY,
     O_TRUNC,
     SHUT_RDWR,
-    SIG_BLOCK,
     SIG_SETMASK,
     SIGURG,
     __ATOMIC_ACQ_REL,
-    __ATOMIC_ACQUIRE,
     __ATOMIC_RELEASE,
     __atomic_exchange_n,
     __atomic_fetch_or,

@@ -23,7 +23,6 @@ from procview._fast.posix cimport (
     EAGAIN,
     EINTR,
     EIO,
-    ENOENT,
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
     MSG_TRUNC,

@@ -107,7 +107,7 @@ cdef void count_fallback(Renderer *renderer, int reason) noexcept nogil:
     pthread_mutex_unlock(&renderer.lock)
 
 
-cdef int place(Renderer *renderer, int pid, bint may_search, Container **container) noexcept nogil:
+cdef int place_caller(Renderer *renderer, int pid, bint may_search, Container **container) noexcept nogil:
     """The container of a caller, counted. Returns a Placement; with any but PLACED there is none."""
     cdef Text scratch
     cdef Text other

@@ -10,7 +10,9 @@ cdef extern from "<string.h>" nogil:
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef unsigned long pthread_t
-    int pthread_create(pthread_t *thread, const void *attributes, void *(*run)(void *) noexcept nogil, void *argument) noexcept
+    int pthread_create(
+        pthread_t *thread, const void *attributes, void *(*run)(void *) noexcept nogil, void *argument
+    ) noexcept
     int pthread_join(pthread_t thread, void **result) noexcept
     int pthread_kill(pthread_t thread, int signal) noexcept
     ctypedef struct pthread_mutex_t:

@@ -45,8 +45,10 @@ cdef void renderer_free(Renderer *renderer) noexcept nogil
 cdef void renderer_configure(Renderer *renderer, const Settings *settings) noexcept nogil
 cdef Settings renderer_settings(Renderer *renderer) noexcept nogil
 cdef void count_fallback(Renderer *renderer, int reason) noexcept nogil
-cdef int place(Renderer *renderer, int pid, bint may_search, Container **container) noexcept nogil
-cdef Snapshot *take_snapshot(Renderer *renderer, Container *container, int needs, int which, int *verdict) noexcept nogil
+cdef int place_caller(Renderer *renderer, int pid, bint may_search, Container **container) noexcept nogil
+cdef Snapshot *take_snapshot(
+    Renderer *renderer, Container *container, int needs, int which, int *verdict
+) noexcept nogil
 cdef void give_back(Renderer *renderer, Snapshot *snapshot) noexcept nogil
 cdef int render(Renderer *renderer, const ViewSpec *spec, Container *container, Text *out) noexcept nogil
 cdef bint may_wait(Renderer *renderer, const ViewSpec *spec, Container *container) noexcept nogil
