@@ -123,8 +123,14 @@ cdef extern from * nogil:
     int __atomic_add_fetch(int *value, int by, int order) noexcept
     int __atomic_sub_fetch(int *value, int by, int order) noexcept
     int __atomic_load_n(const int *value, int order) noexcept
+    void __atomic_store_n(int *value, int to, int order) noexcept
+    bint __atomic_compare_exchange_n(
+        int *value, int *expected, int desired, bint weak, int success, int failure
+    ) noexcept
     enum:
+        __ATOMIC_RELAXED
         __ATOMIC_ACQUIRE
+        __ATOMIC_RELEASE
         __ATOMIC_ACQ_REL
 
 
@@ -140,3 +146,13 @@ cdef inline int count_down(int *count) noexcept nogil:
 
 cdef inline int count_now(const int *count) noexcept nogil:
     return __atomic_load_n(count, __ATOMIC_ACQUIRE)
+
+
+cdef inline void store(int *value, int to) noexcept nogil:
+    """For who reads it with count_now."""
+    __atomic_store_n(value, to, __ATOMIC_RELEASE)
+
+
+cdef inline bint exchange(int *value, int *expected, int to) noexcept nogil:
+    """Write ``to`` where ``expected`` still stands. False: it does not, and ``expected`` is what does."""
+    return __atomic_compare_exchange_n(value, expected, to, False, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
