@@ -5,6 +5,7 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
+from procview._fast.callers cimport callers_free, callers_init
 from procview._fast.container cimport (
     INIT_GONE,
     container_is_held_once,
@@ -36,6 +37,7 @@ cdef int containers_init(Containers *containers, Host *host, Groups *groups) noe
     containers.sweep_at = 64
     containers.clock = 0
     pthread_mutex_init(&containers.lock, NULL)
+    callers_init(&containers.callers, host)
     containers.buckets = <Container **>calloc(containers.bucket_count, sizeof(Container *))
     return 0 if containers.buckets != NULL else -ENOMEM
 
@@ -52,6 +54,7 @@ cdef void containers_free(Containers *containers) noexcept nogil:
             container_put(containers, container)
             container = following
     free(containers.buckets)
+    callers_free(&containers.callers)
     pthread_mutex_destroy(&containers.lock)
 
 

@@ -173,7 +173,7 @@ cdef int kept_open(Keeper *keeper, int directory, const char *path) noexcept nog
     return <int>note(keeper, -errno)
 
 
-cdef ssize_t read_from_start(int fd, Text *into, int how) noexcept nogil:
+cdef ssize_t read_open(int fd, Text *into, int how) noexcept nogil:
     """All of the file into ``into``; its length or a negative errno."""
     cdef ssize_t got
     cdef size_t room
@@ -198,7 +198,7 @@ cdef ssize_t read_from_start(int fd, Text *into, int how) noexcept nogil:
             return <ssize_t>into.length
 
 
-cdef bint begin(Kept *kept) noexcept nogil:
+cdef bint kept_begin(Kept *kept) noexcept nogil:
     """Become a reader of an open descriptor. False, and no reader, where there is none or it is dead."""
     cdef int state = count_now(&kept.state)
     while state & IS_OPEN and not state & IS_DEAD:
@@ -209,10 +209,8 @@ cdef bint begin(Kept *kept) noexcept nogil:
     return False
 
 
-cdef ssize_t read_and_end(Keeper *keeper, Kept *kept, Text *into, int how) noexcept nogil:
-    """What follows begin()."""
-    # As long as there is a reader, fd stays what it is.
-    cdef ssize_t got = read_from_start(kept.fd, into, how)
+cdef ssize_t kept_end(Keeper *keeper, Kept *kept, ssize_t got) noexcept nogil:
+    """What follows kept_begin(), with what reading gave (0: nothing was read)."""
     cdef bint died = got == -ENODEV or got == -ESRCH
     cdef int state = count_now(&kept.state)
     cdef int after
@@ -230,6 +228,17 @@ cdef ssize_t read_and_end(Keeper *keeper, Kept *kept, Text *into, int how) noexc
     return note(keeper, got)
 
 
+cdef ssize_t kept_read_begun(Keeper *keeper, Kept *kept, Text *into, int how) noexcept nogil:
+    """Read between kept_begin() and kept_end(), which this calls."""
+    # As long as there is a reader, fd stays what it is.
+    return kept_end(keeper, kept, read_open(kept.fd, into, how))
+
+
+cdef bint kept_is_open(const Kept *kept) noexcept nogil:
+    """Whether kept_begin() would say so now."""
+    return count_now(&kept.state) & (IS_OPEN | IS_DEAD) == IS_OPEN
+
+
 cdef int kept_deaths(const Kept *kept) noexcept nogil:
     """Changes when the file that was read had gone, and what is at its path since is another one."""
     return <int>(<unsigned int>count_now(&kept.state) // DEATH)
@@ -237,28 +246,39 @@ cdef int kept_deaths(const Kept *kept) noexcept nogil:
 
 cdef ssize_t kept_read_open(Keeper *keeper, Kept *kept, Text *into, int how) noexcept nogil:
     """Read through the descriptor that is open. -EBADF where there is none now."""
-    if not begin(kept):
+    if not kept_begin(kept):
         text_clear(into)
         return -EBADF
-    return read_and_end(keeper, kept, into, how)
+    return kept_read_begun(keeper, kept, into, how)
 
 
-cdef ssize_t kept_adopt(Keeper *keeper, Kept *kept, int fd, Text *into, int how) noexcept nogil:
-    """Read through ``fd``, which kept_open gave, and keep it for the next time."""
-    cdef ssize_t got
+cdef bint offer(Keeper *keeper, Kept *kept, int fd, int readers) noexcept nogil:
+    cdef bint taken = False
     pthread_mutex_lock(&keeper.lock)
     if not count_now(&kept.state) & IS_OPEN:
         kept.fd = fd
         store(&keeper.open_count, keeper.open_count + 1)
         link_newest(keeper, kept)
         # From here on others read through it, too.
-        store(&kept.state, count_now(&kept.state) + IS_OPEN + READER)
+        store(&kept.state, count_now(&kept.state) + IS_OPEN + readers)
         shut_oldest(keeper, keeper.most_open)
-        pthread_mutex_unlock(&keeper.lock)
-        return read_and_end(keeper, kept, into, how)
-    # Another thread was faster, or reads through a dead one still: no room for this one.
+        taken = True
     pthread_mutex_unlock(&keeper.lock)
-    got = read_from_start(fd, into, how)
+    return taken
+
+
+cdef bint kept_offer(Keeper *keeper, Kept *kept, int fd) noexcept nogil:
+    """Keep ``fd`` for the next time. False: there is another one, and this one stays the caller's."""
+    return offer(keeper, kept, fd, 0)
+
+
+cdef ssize_t kept_adopt(Keeper *keeper, Kept *kept, int fd, Text *into, int how) noexcept nogil:
+    """Read through ``fd``, which kept_open gave, and keep it for the next time."""
+    cdef ssize_t got
+    if offer(keeper, kept, fd, READER):
+        return kept_read_begun(keeper, kept, into, how)
+    # Another thread was faster, or reads through a dead one still: no room for this one.
+    got = read_open(fd, into, how)
     close(fd)
     return note(keeper, got)
 
@@ -287,11 +307,13 @@ cdef ssize_t kept_read_anew(
     return kept_adopt(keeper, kept, fd, into, how)
 
 
-cdef void kept_drop(Keeper *keeper, Kept *kept) noexcept nogil:
-    """Close it. The owner says nobody reads it any more."""
+cdef bint kept_drop(Keeper *keeper, Kept *kept) noexcept nogil:
+    """Close it, if it is open. False: somebody reads it just now."""
+    cdef bint closed
     pthread_mutex_lock(&keeper.lock)
-    shut(keeper, kept)
+    closed = shut(keeper, kept) or not count_now(&kept.state) & IS_OPEN
     pthread_mutex_unlock(&keeper.lock)
+    return closed
 
 
 cdef ssize_t read_path(int directory, const char *path, Text *into, size_t most) noexcept nogil:

@@ -32,6 +32,11 @@ cdef void keeper_close_idle(Keeper *keeper) noexcept nogil
 cdef int keeper_starved(Keeper *keeper) noexcept nogil
 cdef bint is_starvation(ssize_t error) noexcept nogil
 cdef void kept_init(Kept *kept) noexcept nogil
+cdef bint kept_begin(Kept *kept) noexcept nogil
+cdef ssize_t kept_end(Keeper *keeper, Kept *kept, ssize_t got) noexcept nogil
+cdef ssize_t kept_read_begun(Keeper *keeper, Kept *kept, Text *into, int how) noexcept nogil
+cdef bint kept_is_open(const Kept *kept) noexcept nogil
+cdef bint kept_offer(Keeper *keeper, Kept *kept, int fd) noexcept nogil
 cdef ssize_t kept_read(
     Keeper *keeper, Kept *kept, int directory, const char *path, Text *into, int how
 ) noexcept nogil
@@ -42,6 +47,7 @@ cdef ssize_t kept_read_anew(
     Keeper *keeper, Kept *kept, int directory, const char *path, Text *into, int how
 ) noexcept nogil
 cdef ssize_t kept_adopt(Keeper *keeper, Kept *kept, int fd, Text *into, int how) noexcept nogil
-cdef void kept_drop(Keeper *keeper, Kept *kept) noexcept nogil
+cdef bint kept_drop(Keeper *keeper, Kept *kept) noexcept nogil
+cdef ssize_t read_open(int fd, Text *into, int how) noexcept nogil
 cdef ssize_t read_path(int directory, const char *path, Text *into, size_t most) noexcept nogil
 cdef ssize_t read_record(int directory, const char *path, Text *into) noexcept nogil

@@ -72,6 +72,15 @@ cdef extern from "<sys/stat.h>" nogil:
     int fstatat(int directory, const char *path, stat_t *into, int flags) noexcept
     bint S_ISBLK(unsigned int mode) noexcept
 
+cdef extern from "<sys/vfs.h>" nogil:
+    struct statfs_t "statfs":
+        long f_type
+    int fstatfs(int descriptor, statfs_t *into) noexcept
+
+cdef extern from "<linux/magic.h>" nogil:
+    enum:
+        PROC_SUPER_MAGIC
+
 cdef extern from "<sys/sysmacros.h>" nogil:
     unsigned int major(dev_t device) noexcept
     unsigned int minor(dev_t device) noexcept
