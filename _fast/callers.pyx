@@ -11,9 +11,7 @@ is then looked up as one never seen. A kept file pins its struct pid, with the p
 namespace.
 """
 
-from libc.stdio cimport snprintf
-
-from procview._fast.host cimport namespace_of
+from procview._fast.host cimport namespace_of, path_of_process
 from procview._fast.kept cimport (
     READ_ONCE,
     kept_begin,
@@ -96,9 +94,9 @@ cdef int asking_anew(Callers *callers, int tid, Asking *asking) noexcept nogil:
     asking.tid = tid
     asking.known = NULL
     # In this order: if the file can be read afterwards, its thread has had the number all the time.
-    snprintf(path, sizeof(path), b"%d/cgroup", tid)
+    path_of_process(path, tid, b"cgroup")
     asking.fd = kept_open(host.keeper, host.proc_fd, path)
-    snprintf(path, sizeof(path), b"%d", tid)
+    path_of_process(path, tid, b"")
     if namespace_of(host, path, b"pid", &asking.pidns):
         return 0
     result = -errno

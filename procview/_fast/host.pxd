@@ -46,6 +46,7 @@ cdef void host_free(Host *host) noexcept nogil
 cdef int64_t host_boottime_ns(const Host *host) noexcept nogil
 cdef bint host_online(Host *host, CpuSet *into, Text *scratch) noexcept nogil
 cdef uint64_t host_btime(Host *host, Text *scratch) noexcept nogil
+cdef void path_of_process(char *path, int pid, const char *file) noexcept nogil
 cdef bint namespace_of(Host *host, const char *process, const char *kind, uint64_t *inode) noexcept nogil
 
 cdef void cpuset_clear(CpuSet *cpus) noexcept nogil

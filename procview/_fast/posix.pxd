@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef extern from "<string.h>" nogil:
     const void *memrchr(const void *memory, int character, size_t size) noexcept
+    char *stpcpy(char *into, const char *text) noexcept
     void *memmem(const void *text, size_t text_size, const void *part, size_t part_size) noexcept
 
 cdef extern from "<pthread.h>" nogil:

@@ -125,21 +125,10 @@ def test_all_of_a_container_is_moved(engine: Engine) -> None:
 class CloneArguments(ctypes.Structure):
     """struct clone_args, linux/sched.h."""
 
-    _fields_ = tuple(
-        (name, ctypes.c_uint64)
-        for name in [
-            "flags",
-            "pidfd",
-            "child_tid",
-            "parent_tid",
-            "exit_signal",
-            "stack",
-            "stack_size",
-            "tls",
-            "set_tid",
-            "set_tid_size",
-        ]
-    )
+    _fields_ = [
+        *((name, ctypes.c_uint64) for name in ("flags", "pidfd", "child_tid", "parent_tid", "exit_signal")),
+        *((name, ctypes.c_uint64) for name in ("stack", "stack_size", "tls", "set_tid", "set_tid_size")),
+    ]
 
 
 def child_with_number(wanted: int, inside: Cgroup, *, new_namespace: bool) -> int:
