@@ -25,6 +25,7 @@ from procview._fast.host cimport Host, cpuset_next, host_free, host_init
 from procview._fast.kept cimport Keeper, keeper_close_idle, keeper_free, keeper_init, read_path
 from procview._fast.layout cimport Layout, layout_free, layout_read
 from procview._fast.load cimport load_is_watched, sample_all
+from procview._fast.meminfo_host cimport meminfo_forget
 from procview._fast.posix cimport (
     pthread_mutex_destroy,
     pthread_mutex_init,
@@ -154,6 +155,7 @@ cdef class Engine:
         containers_free(&self._containers)
         groups_free(&self._groups)
         cpuinfo_cache_free(&self._cpuinfo)
+        meminfo_forget(&self._host)
         layout_free(&self._layout)
         host_free(&self._host)
         keeper_free(&self._keeper)

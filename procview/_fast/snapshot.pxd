@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint64_t
 from procview._fast.container cimport Container, Containers
 from procview._fast.cpuinfo_host cimport CpuinfoCache, CpuinfoText
 from procview._fast.host cimport CpuSet, Host
+from procview._fast.templates cimport MeminfoText
 from procview._fast.text cimport Text
 
 
@@ -116,7 +117,7 @@ cdef struct Snapshot:
     Text numa_stat
     bint numa_stat_is_v1
     Memory memory
-    Text host_meminfo
+    MeminfoText *meminfo           # the host's
     Text memory_stat
     uint64_t page_bytes
     uint64_t huge_page_bytes       # of a transparent huge page; 0: the kernel has none

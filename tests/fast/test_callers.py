@@ -79,6 +79,18 @@ def container(inside: Cgroup, *argv: str) -> Iterator[int]:
         yield init
 
 
+@contextlib.contextmanager
+def python(inside: Cgroup, program: str, *argv: str) -> Iterator[subprocess.Popen[str]]:
+    """A program that has said that it is up: only then it is surely in the cgroup."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with process(inside, sys.executable, "-c", program, *argv, **pipes) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        with child.stdin:
+            assert child.stdout.readline() == "up\n"
+            yield child
+
+
 def test_a_caller_that_is_moved_is_seen_where_it_is(engine: Engine) -> None:
     """Each open, in a container and on the host, init and others."""
     loop = ("sh", "-c", "sleep 100 & wait")
@@ -182,6 +194,7 @@ def test_a_number_that_is_another_process_now(engine: Engine) -> None:
 
 EXEC = """
 import os, sys, threading
+print("up", flush=True)
 sys.stdin.readline()
 if sys.argv[1] == "thread":
     threading.Thread(target=os.execvp, args=("sleep", ["sleep", "100"])).start()
@@ -196,13 +209,13 @@ def test_a_caller_that_executes_another_program(engine: Engine, who: str) -> Non
     with (
         cgroup(new_name(), 100) as first,
         cgroup(new_name(), 200) as second,
-        process(first, sys.executable, "-c", EXEC, who, stdin=subprocess.PIPE) as child,
+        python(first, EXEC, who) as child,
     ):
         for _ in range(TIMES):
             assert seen(engine, child.pid) == (100, None)
         assert child.stdin is not None
-        with child.stdin:
-            child.stdin.write("\n")
+        child.stdin.write("\n")
+        child.stdin.flush()
         until(lambda: Path(f"/proc/{child.pid}/comm").read_text() == "sleep\n")
         assert seen(engine, child.pid) == (100, None)
         move(child.pid, second)
@@ -211,6 +224,7 @@ def test_a_caller_that_executes_another_program(engine: Engine, who: str) -> Non
 
 UNSHARE = f"""
 import ctypes, subprocess, sys
+print("up", flush=True)
 sys.stdin.readline()
 assert ctypes.CDLL(None).unshare({CLONE_NEWPID}) == 0
 print(subprocess.Popen(["sleep", "100"]).pid, flush=True)
@@ -220,10 +234,9 @@ sys.stdin.readline()
 
 def test_a_caller_that_unshares_stays_where_it_is(engine: Engine) -> None:
     """Its children live in the new pid namespace, itself does not."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with (
         cgroup(new_name(), 100) as inside,
-        process(inside, sys.executable, "-c", UNSHARE, **pipes) as child,
+        python(inside, UNSHARE) as child,
     ):
         host = os.stat("/proc/self/ns/pid").st_ino
         for _ in range(TIMES):
@@ -237,8 +250,6 @@ def test_a_caller_that_unshares_stays_where_it_is(engine: Engine) -> None:
             assert engine.open(child.pid, "proc/stat").owner == host
             assert engine.open(below, "proc/stat").owner == os.stat(f"/proc/{below}/ns/pid").st_ino != host
         os.kill(below, signal.SIGKILL)
-        with child.stdin:
-            child.stdin.write("\n")
 
 
 THREADS = """
@@ -254,13 +265,10 @@ sys.stdin.readline()
 def test_more_threads_than_are_kept(engine: Engine) -> None:
     """Each is right, again and again; descriptors are bounded, and go with the engine."""
     before = len(os.listdir("/proc/self/fd"))
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with (
         cgroup(new_name(), 300) as inside,
-        process(inside, sys.executable, "-c", THREADS, "700", **pipes) as child,
+        python(inside, THREADS, "700") as child,
     ):
-        assert child.stdout is not None
-        assert child.stdout.readline() == "up\n"
         tids = [int(tid) for tid in os.listdir(f"/proc/{child.pid}/task")]
         assert len(tids) > MOST_KEPT
         for _ in range(TIMES):
@@ -268,9 +276,7 @@ def test_more_threads_than_are_kept(engine: Engine) -> None:
                 assert engine.open(tid, "proc/stat").fallback is None
         assert {seen(engine, tid) for tid in tids} == {(300, None)}
         assert engine.counters()["descriptors"] <= MOST_KEPT + 32
-        assert child.stdin is not None
-        with child.stdin:
-            child.stdin.write("\n")
+        child.kill()
         child.wait()
         assert {seen(engine, tid) for tid in tids} == {(host_total_mib(), "unknown-caller")}
     engine.close()
@@ -279,14 +285,11 @@ def test_more_threads_than_are_kept(engine: Engine) -> None:
 
 @pytest.mark.skipif(layout() == "v2", reason="a thread has memory of its own cgroup on v1 only")
 def test_threads_of_one_process_in_two_cgroups(engine: Engine) -> None:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with (
         cgroup(new_name(), 100) as first,
         cgroup(new_name(), 200) as second,
-        process(first, sys.executable, "-c", THREADS, "1", **pipes) as child,
+        python(first, THREADS, "1") as child,
     ):
-        assert child.stdout is not None
-        assert child.stdout.readline() == "up\n"
         thread = next(int(tid) for tid in os.listdir(f"/proc/{child.pid}/task") if int(tid) != child.pid)
         for place, limit in ((second, 200), (first, 100), (second, 200)):
             for file in place.entry_files():
@@ -295,8 +298,6 @@ def test_threads_of_one_process_in_two_cgroups(engine: Engine) -> None:
             for _ in range(TIMES):
                 assert seen(engine, child.pid) == (100, None)
                 assert seen(engine, thread) == (limit, None)
-        assert child.stdin is not None
-        child.stdin.close()
 
 
 def test_a_caller_that_has_ended_and_was_not_waited_for(engine: Engine) -> None:
