@@ -51,6 +51,7 @@ from procview._fast.snapshot cimport (
     snapshot_take,
 )
 from procview._fast.text cimport Text, text_free, text_init
+from procview._fast.vmstat_host cimport vmstat_forget
 from procview._fast.views cimport ViewSpec, view_spec
 
 from procview._fast.cpudirs import CPU_DIRECTORY, CpuTree
@@ -156,6 +157,7 @@ cdef class Engine:
         groups_free(&self._groups)
         cpuinfo_cache_free(&self._cpuinfo)
         meminfo_forget(&self._host)
+        vmstat_forget(&self._host)
         layout_free(&self._layout)
         host_free(&self._host)
         keeper_free(&self._keeper)

@@ -22,6 +22,7 @@ from procview._fast.meminfo_host cimport meminfo_put
 from procview._fast.memory cimport read_memory
 from procview._fast.scope cimport Scope, scope_put
 from procview._fast.text cimport text_clear, text_free
+from procview._fast.vmstat_host cimport vmstat_put
 
 
 cdef enum:
@@ -34,7 +35,6 @@ cdef void snapshot_init(Snapshot *snapshot) noexcept nogil:
 
 cdef void snapshot_free(Snapshot *snapshot) noexcept nogil:
     text_free(&snapshot.memory_stat)
-    text_free(&snapshot.host_vmstat)
     text_free(&snapshot.numa_stat)
     text_free(&snapshot.pressure)
     text_free(&snapshot.scratch)
@@ -52,6 +52,9 @@ cdef void give_back_shared(Snapshot *snapshot) noexcept nogil:
     if snapshot.meminfo != NULL:
         meminfo_put(snapshot.meminfo)
         snapshot.meminfo = NULL
+    if snapshot.vmstat != NULL:
+        vmstat_put(snapshot.vmstat)
+        snapshot.vmstat = NULL
 
 
 cdef int snapshot_take(
