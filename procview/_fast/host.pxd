@@ -9,6 +9,7 @@ from procview._fast.text cimport Text
 
 
 cdef enum:
+    STACKINGS = 64           # a power of two
     CPU_WORDS = 128          # 64 bits each: 8,192 CPUs, the most that Linux can be built for
     MOST_HUGE_PAGE_SIZES = 4
     HOST_FRESH_NS = 100000000   # for how long what is the host's own may be shown as it was: see docs/performance.md
@@ -16,6 +17,13 @@ cdef enum:
 cdef struct CpuSet:
     uint64_t words[CPU_WORDS]
     int used_words           # words from here on are zero
+
+cdef struct Stacking:
+    # Whether a block device stands on others
+    unsigned int major
+    unsigned int minor
+    int64_t read_ns          # CLOCK_MONOTONIC; 0: never
+    bint stands
 
 cdef struct Host:
     Keeper *keeper
@@ -42,6 +50,7 @@ cdef struct Host:
     CpuSet online_set
     bint online_known
     int64_t online_read_ns   # CLOCK_MONOTONIC; 0: never
+    Stacking stacking[STACKINGS]
     bint has_btime
     int64_t btime_clock_ns   # CLOCK_REALTIME - CLOCK_BOOTTIME when btime was read
     uint64_t btime
