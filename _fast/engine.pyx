@@ -27,6 +27,7 @@ from procview._fast.layout cimport Layout, layout_free, layout_read
 from procview._fast.load cimport load_is_watched, sample_all
 from procview._fast.meminfo_host cimport meminfo_forget
 from procview._fast.posix cimport (
+    count_now,
     pthread_mutex_destroy,
     pthread_mutex_init,
     pthread_mutex_lock,
@@ -329,7 +330,7 @@ cdef class Engine:
                 counts["fallback_" + REASON_NAMES[i].replace("-", "_")] = self._fallbacks[i]
         counts["containers"] = self._containers.count
         counts["cgroups"] = self._groups.count
-        counts["descriptors"] = self._keeper.open_count
+        counts["descriptors"] = count_now(&self._keeper.open_count)
         return counts
 
     @property
