@@ -323,13 +323,30 @@ cdef class Engine:
         return watched
 
     def counters(self):
+        cdef uint64_t fallbacks[REASONS]
+        cdef uint64_t reads
+        cdef size_t containers
+        cdef size_t cgroups
         cdef int i
-        counts = {"reads": self._reads}
+        pthread_mutex_lock(&self._lock)
+        reads = self._reads
+        for i in range(REASONS):
+            fallbacks[i] = self._fallbacks[i]
+        pthread_mutex_unlock(&self._lock)
+        with nogil:
+            # A sweep holds the first one for a while.
+            pthread_mutex_lock(&self._containers.lock)
+            containers = self._containers.count
+            pthread_mutex_unlock(&self._containers.lock)
+            pthread_mutex_lock(&self._groups.lock)
+            cgroups = self._groups.count
+            pthread_mutex_unlock(&self._groups.lock)
+        counts = {"reads": reads}
         for i in range(REASONS):
             if REASON_NAMES[i] is not None:
-                counts["fallback_" + REASON_NAMES[i].replace("-", "_")] = self._fallbacks[i]
-        counts["containers"] = self._containers.count
-        counts["cgroups"] = self._groups.count
+                counts["fallback_" + REASON_NAMES[i].replace("-", "_")] = fallbacks[i]
+        counts["containers"] = containers
+        counts["cgroups"] = cgroups
         counts["descriptors"] = count_now(&self._keeper.open_count)
         return counts
 
