@@ -19,7 +19,7 @@ from procview._fast.posix cimport (
     pthread_mutex_lock,
     pthread_mutex_unlock,
 )
-from procview._fast.scan cimport next_line, scan_u64, scan_word, span, span_is, span_length, span_starts
+from procview._fast.scan cimport Span, next_line, scan_u64, scan_word, span, span_is, span_length, span_starts
 from procview._fast.snapshot cimport (
     STAT_ACTIVE_ANON,
     STAT_ACTIVE_FILE,
@@ -123,7 +123,7 @@ cdef VmstatText *vmstat_take(Host *host) noexcept nogil:
     vmstat = host.vmstat_lines.newest
     if vmstat == NULL or not host_is_fresh(host, vmstat.read_ns, now):
         old = vmstat
-        vmstat = read_vmstat(host, now)
+        vmstat = read_vmstat(host, old, now)
         host.vmstat_lines.newest = vmstat
         if old != NULL:
             vmstat_put(old)
@@ -149,7 +149,7 @@ cdef void vmstat_put(VmstatText *vmstat) noexcept nogil:
     free(vmstat)
 
 
-cdef VmstatText *read_vmstat(Host *host, int64_t now) noexcept nogil:
+cdef VmstatText *read_vmstat(Host *host, const VmstatText *old, int64_t now) noexcept nogil:
     cdef VmstatText *vmstat = <VmstatText *>calloc(1, sizeof(VmstatText))
     if vmstat == NULL:
         return NULL
@@ -159,7 +159,7 @@ cdef VmstatText *read_vmstat(Host *host, int64_t now) noexcept nogil:
     text_init(&vmstat.zeros)
     if kept_read(
         host.keeper, &host.vmstat, host.proc_fd, b"vmstat", &vmstat.text, READ_WHOLE
-    ) <= 0 or not take_apart(vmstat):
+    ) <= 0 or not take_apart(vmstat, old):
         vmstat_put(vmstat)
         return NULL
     return vmstat
@@ -173,8 +173,8 @@ cdef int bucket_of(Span name) noexcept nogil:
     )
 
 
-cdef bint take_apart(VmstatText *vmstat) noexcept nogil:
-    """False when memory ran out."""
+cdef bint take_apart(VmstatText *vmstat, const VmstatText *old) noexcept nogil:
+    """False when memory ran out. What each name means is taken over from ``old``, as far as it has the same names."""
     cdef Span rest = span(vmstat.text.data, vmstat.text.length)
     cdef Span text
     cdef VmstatLine *line
@@ -193,7 +193,12 @@ cdef bint take_apart(VmstatText *vmstat) noexcept nogil:
         line.kind = NAMELESS
         if scan_word(&text, &line.name):
             scan_u64(&text, &line.hosts)
-            name_line(line, &cursor)
+            if old != NULL and vmstat.count < old.count and is_same(line.name, old.lines[vmstat.count].name):
+                line.kind = old.lines[vmstat.count].kind
+                line.source = old.lines[vmstat.count].source
+                line.unit = old.lines[vmstat.count].unit
+            else:
+                name_line(line, &cursor)
             put(&vmstat.zeros, line.name.at, span_length(line.name))
             put_char(&vmstat.zeros, c" ")
             line.at = vmstat.zeros.length
@@ -205,6 +210,10 @@ cdef bint take_apart(VmstatText *vmstat) noexcept nogil:
             vmstat.first[bucket] = vmstat.count
         vmstat.count += 1
     return not vmstat.zeros.broken
+
+
+cdef bint is_same(Span name, Span other) noexcept nogil:
+    return other.at != NULL and span_is(name, other.at, span_length(other))
 
 
 cdef void name_line(VmstatLine *line, int *cursor) noexcept nogil:
