@@ -6,7 +6,8 @@ root of init's cgroup namespace where that is I or above it, else I without a tr
 is not R nor below R, or where the caller lives in the host's pid namespace. On v1 all this for each controller on
 its own.
 
-Everything about cgroups is read anew for each caller. Cached: where init's cgroup namespace has its root, once init is
+Everything about cgroups is read anew for each caller; what a thread's number means is remembered only as long as the
+kernel says that it is the same thread (``callers``). Cached: where init's cgroup namespace has its root, once init is
 10 s old and until its cgroup changes (while no mount says so, looked for again at most once a second).
 """
 
@@ -14,6 +15,13 @@ from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcmp
 
+from procview._fast.callers cimport (
+    Asking,
+    asking_anew,
+    asking_end,
+    asking_known,
+    asking_read,
+)
 from procview._fast.container cimport (
     INIT_ALIVE,
     INIT_GONE,
@@ -29,16 +37,17 @@ from procview._fast.container cimport (
 from procview._fast.containers cimport container_add, container_find, container_remove
 from procview._fast.host cimport Host, namespace_of
 from procview._fast.init cimport find_init, is_exiting
-from procview._fast.kept cimport read_record
+from procview._fast.kept cimport is_starvation, read_record
 from procview._fast.layout cimport CgroupPaths, is_root_in_v1, paths_parse
 from procview._fast.posix cimport (
     CLOCK_MONOTONIC,
     EACCES,
     EPERM,
+    ESRCH,
     clock_ns,
-    errno,
     pthread_mutex_lock,
     pthread_mutex_unlock,
+    ssize_t,
 )
 from procview._fast.scan cimport Span, span, span_length
 from procview._fast.scope cimport (
@@ -95,6 +104,7 @@ cdef bint place_init(Containers *containers, Container *container, Text *paths_t
     old = container.scope
     container.scope = scope
     container.next_mount_look_ns = next_mount_look(containers.host, container, looked)
+    text_clear(&container.inside_paths)
     text_clear(&container.init_paths)
     put(&container.init_paths, paths_text.data, paths_text.length)
     stored = not container.init_paths.broken
@@ -104,11 +114,35 @@ cdef bint place_init(Containers *containers, Container *container, Text *paths_t
     return stored
 
 
+cdef bint is_same(const Text *text, const Text *other) noexcept nogil:
+    return text.length == other.length and (text.length == 0 or memcmp(text.data, other.data, text.length) == 0)
+
+
 cdef bint is_placed_by(Container *container, const Text *paths) noexcept nogil:
     """Whether these are the cgroups of init that the scope was found by. The container's lock is held."""
-    return container.init_paths.length == paths.length and (
-        paths.length == 0 or memcmp(container.init_paths.data, paths.data, paths.length) == 0
+    return is_same(&container.init_paths, paths)
+
+
+cdef bint is_inside(Container *container, const Text *paths) noexcept nogil:
+    """Whether a caller of these cgroups is known to be in the scope: they are init's, or were looked at before."""
+    cdef bint inside
+    pthread_mutex_lock(&container.lock)
+    inside = is_placed_by(container, paths) or (
+        container.inside_paths.length > 0 and is_same(&container.inside_paths, paths)
     )
+    pthread_mutex_unlock(&container.lock)
+    return inside
+
+
+cdef void remember_inside(Container *container, const Scope *scope, const Text *paths) noexcept nogil:
+    """What follows from scope and paths alone need not be worked out again."""
+    pthread_mutex_lock(&container.lock)
+    if container.scope == scope:
+        text_clear(&container.inside_paths)
+        put(&container.inside_paths, paths.data, paths.length)
+        if container.inside_paths.broken:
+            text_clear(&container.inside_paths)
+    pthread_mutex_unlock(&container.lock)
 
 
 cdef bint is_to_be_placed(Container *container, const Text *paths) noexcept nogil:
@@ -121,11 +155,14 @@ cdef bint is_to_be_placed(Container *container, const Text *paths) noexcept nogi
 
 
 cdef Container *own_scope(
-    Containers *containers, uint64_t pidns, int init, Span text, const CgroupPaths *paths, Text *scratch
+    Containers *containers, uint64_t pidns, int init, Span text, const CgroupPaths *settled, Text *scratch
 ) noexcept nogil:
     """The entry of a caller that is a container by its own cgroup: C, per controller. Counted; NULL when memory ran
     out.
+
+    ``settled`` are its paths where they are not those in ``text``.
     """
+    cdef CgroupPaths paths
     cdef Container *container = container_find(containers, pidns, text.at, span_length(text))
     cdef int state
     if container != NULL:
@@ -141,7 +178,10 @@ cdef Container *own_scope(
     if container == NULL:
         return NULL
     put(&container.key, text.at, span_length(text))
-    container.scope = scope_new(containers.groups, paths)
+    if settled == NULL:
+        paths_parse(containers.groups.layout, text, &paths)
+        settled = &paths
+    container.scope = scope_new(containers.groups, settled)
     if container.scope == NULL or container.key.broken:
         container_put(containers, container)
         return NULL
@@ -185,23 +225,42 @@ cdef int container_of(
     With PLACED, ``found`` is counted: give it back with container_put. May search /proc, where the kernel does not
     translate pids and the container was not seen before.
     """
+    cdef Asking asking
+    cdef int result
+    found[0] = NULL
+    if pid <= 0:
+        return UNKNOWN_CALLER
+    if asking_known(&containers.callers, pid, &asking):
+        result = place(containers, &asking, may_search, found, scratch, other)
+        asking_end(&containers.callers, &asking)
+        if result == PLACED or result == OUT_OF_MEMORY:
+            return result
+        # That thread has gone, and what was found before this was known counts for nothing.
+    result = asking_anew(&containers.callers, pid, &asking)
+    if result < 0:
+        return UNREADABLE_CALLER if result == -EACCES or result == -EPERM else UNKNOWN_CALLER
+    result = place(containers, &asking, may_search, found, scratch, other)
+    asking_end(&containers.callers, &asking)
+    return result
+
+
+cdef int place(
+    Containers *containers, Asking *asking, bint may_search, Container **found, Text *scratch, Text *other
+) noexcept nogil:
+    """As container_of. Of a known caller that has gone: UNKNOWN_CALLER."""
     cdef Host *host = containers.host
-    cdef char path[32]
-    cdef uint64_t pidns
+    cdef int pid = asking.tid
+    cdef uint64_t pidns = asking.pidns
+    cdef bint was_known = asking.known != NULL
+    cdef bint init_has_said = False
     cdef Container *container
     cdef CgroupPaths paths
     cdef Span text
     cdef Scope *scope
+    cdef ssize_t got
     cdef int state
-    cdef bint same
-    found[0] = NULL
-    if pid <= 0:
-        return UNKNOWN_CALLER
-    snprintf(path, sizeof(path), b"%d", pid)
-    if not namespace_of(host, path, b"pid", &pidns):
-        return UNREADABLE_CALLER if errno == EACCES or errno == EPERM else UNKNOWN_CALLER
     if pidns == host.pidns:
-        return place_on_host(containers, pid, found, scratch, other)
+        return place_on_host(containers, asking, found, scratch, other)
     container = container_find(containers, pidns, NULL, 0)
     if container != NULL:
         state = init_state(containers, container, scratch)
@@ -216,31 +275,37 @@ cdef int container_of(
         state = new_container(containers, pid, pidns, may_search, &container, scratch, other)
         if state != PLACED:
             return state
-    elif (
-        state == INIT_ALIVE and is_to_be_placed(container, scratch)
-        and not is_exiting(host, container.init, other) and not place_init(containers, container, scratch, other)
-    ):
-        container_put(containers, container)
-        return OUT_OF_MEMORY
-    snprintf(path, sizeof(path), b"%d/cgroup", pid)
-    if read_record(host.proc_fd, path, scratch) <= 0:
-        # A cgroup path too long to be shown is the container's own doing: it stays what its init is.
-        found[0] = container
-        return PLACED
-    pthread_mutex_lock(&container.lock)
-    same = is_placed_by(container, scratch)
-    pthread_mutex_unlock(&container.lock)
-    if same:
+    elif state == INIT_ALIVE:
+        if (
+            is_to_be_placed(container, scratch) and not is_exiting(host, container.init, other)
+            and not place_init(containers, container, scratch, other)
+        ):
+            container_put(containers, container)
+            return OUT_OF_MEMORY
+        # It lives, so nobody else has its number; and where it is, is in ``scratch`` already.
+        init_has_said = was_known and pid == container.init
+    if not init_has_said:
+        got = asking_read(&containers.callers, asking, scratch)
+        if was_known and got == -ESRCH or is_starvation(got):
+            container_put(containers, container)
+            return OUT_OF_MEMORY if is_starvation(got) else UNKNOWN_CALLER
+        if got <= 0:
+            # A cgroup path too long to be shown is the container's own doing: it stays what its init is.
+            found[0] = container
+            return PLACED
+    if is_inside(container, scratch):
         found[0] = container
         return PLACED
     text = span(scratch.data, scratch.length)
     paths_parse(containers.groups.layout, text, &paths)
     scope = scope_take(container)
-    if settle_in_scope(containers.groups, scope, &paths) or (
-        is_root_in_v1(containers.groups.layout, &paths) and is_exiting(host, pid, other)
-    ):
-        scope_put(containers.groups, scope)
+    if settle_in_scope(containers.groups, scope, &paths):
+        remember_inside(container, scope, scratch)
         found[0] = container
+    elif is_root_in_v1(containers.groups.layout, &paths) and is_exiting(host, pid, other):
+        found[0] = container
+    if found[0] != NULL:
+        scope_put(containers.groups, scope)
         return PLACED
     found[0] = own_scope(containers, pidns, container.init, text, &paths, other)
     scope_put(containers.groups, scope)
@@ -248,16 +313,14 @@ cdef int container_of(
     return PLACED if found[0] != NULL else OUT_OF_MEMORY
 
 
-cdef int place_on_host(Containers *containers, int pid, Container **found, Text *scratch, Text *other) noexcept nogil:
-    cdef char path[32]
-    cdef CgroupPaths paths
-    cdef Span text
-    snprintf(path, sizeof(path), b"%d/cgroup", pid)
-    if read_record(containers.host.proc_fd, path, scratch) < 0:
+cdef int place_on_host(
+    Containers *containers, Asking *asking, Container **found, Text *scratch, Text *other
+) noexcept nogil:
+    if asking_read(&containers.callers, asking, scratch) < 0:
         return UNREADABLE_CALLER
-    text = span(scratch.data, scratch.length)
-    paths_parse(containers.groups.layout, text, &paths)
-    found[0] = own_scope(containers, containers.host.pidns, 1, text, &paths, other)
+    found[0] = own_scope(
+        containers, containers.host.pidns, 1, span(scratch.data, scratch.length), NULL, other
+    )
     return PLACED if found[0] != NULL else OUT_OF_MEMORY
 
 
@@ -266,11 +329,20 @@ cdef bint container_is_known(Containers *containers, int pid) noexcept nogil:
     cdef Host *host = containers.host
     cdef char path[32]
     cdef uint64_t pidns
+    cdef Asking asking
     cdef Container *container
     cdef Text scratch
     cdef bint known
-    snprintf(path, sizeof(path), b"%d", pid)
-    if pid <= 0 or not namespace_of(host, path, b"pid", &pidns) or pidns == host.pidns:
+    if pid <= 0:
+        return True
+    if asking_known(&containers.callers, pid, &asking):
+        asking_end(&containers.callers, &asking)
+        pidns = asking.pidns
+    else:
+        snprintf(path, sizeof(path), b"%d", pid)
+        if not namespace_of(host, path, b"pid", &pidns):
+            return True
+    if pidns == host.pidns:
         return True
     container = container_find(containers, pidns, NULL, 0)
     if container != NULL:

@@ -9,14 +9,23 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, strlen
 
-from procview._fast.kept cimport READ_ONCE, kept_drop, kept_init, kept_read
+from procview._fast.kept cimport (
+    READ_ONCE,
+    kept_deaths,
+    kept_drop,
+    kept_init,
+    kept_read_anew,
+    kept_read_open,
+)
 from procview._fast.layout cimport PATH_BYTES, Hierarchy
 from procview._fast.posix cimport (
+    EBADF,
     EINVAL,
     ENAMETOOLONG,
+    ENODEV,
     ENOENT,
     ENOMEM,
-    count_now,
+    ESRCH,
     fstatat,
     pthread_mutex_destroy,
     pthread_mutex_init,
@@ -198,9 +207,15 @@ cdef int group_version(Groups *groups, const Group *group) noexcept nogil:
 cdef ssize_t group_read(Groups *groups, Group *group, int which, Text *into) noexcept nogil:
     """One file of the cgroup: its length in bytes, or a negative errno (-ENOENT: absent)."""
     cdef char path[PATH_BYTES]
-    cdef const Hierarchy *hierarchy = &groups.layout.hierarchy[group.hierarchy]
-    cdef const char *name = groups.layout.names[hierarchy.version - 1][which]
-    cdef size_t name_length = strlen(name)
+    cdef const Hierarchy *hierarchy
+    cdef const char *name
+    cdef size_t name_length
+    cdef ssize_t got = kept_read_open(groups.keeper, &group.files[which], into, READ_ONCE)
+    if got != -EBADF and got != -ENODEV and got != -ESRCH:
+        return got
+    hierarchy = &groups.layout.hierarchy[group.hierarchy]
+    name = groups.layout.names[hierarchy.version - 1][which]
+    name_length = strlen(name)
     if name_length == 0:
         return -ENOENT
     if group.path_length + 1 + name_length >= PATH_BYTES:
@@ -211,7 +226,7 @@ cdef ssize_t group_read(Groups *groups, Group *group, int which, Text *into) noe
         memcpy(path + group.path_length + 1, name, name_length + 1)
     else:
         memcpy(path, name, name_length + 1)
-    return kept_read(groups.keeper, &group.files[which], hierarchy.directory, path, into, READ_ONCE)
+    return kept_read_anew(groups.keeper, &group.files[which], hierarchy.directory, path, into, READ_ONCE)
 
 
 cdef int group_limit(Groups *groups, Group *group, int which, uint64_t *value, Text *scratch) noexcept nogil:
@@ -234,7 +249,7 @@ cdef int group_number(Groups *groups, Group *group, int which, uint64_t *value, 
 
 cdef int group_deaths(const Group *group, int which) noexcept nogil:
     """Changes when the cgroup was removed and made anew under its old name: its counters began again."""
-    return count_now(&group.files[which].deaths)
+    return kept_deaths(&group.files[which])
 
 
 cdef bint group_is_there(Groups *groups, const Group *group) noexcept nogil:

@@ -50,6 +50,7 @@ cdef Container *container_new(Containers *containers, uint64_t pidns, int init, 
     container.init = init
     kept_init(&container.init_cgroup)
     text_init(&container.init_paths)
+    text_init(&container.inside_paths)
     text_init(&container.key)
     pthread_mutex_init(&container.lock, NULL)
     if start_ticks_of(containers.host, init, &container.init_start_ticks, scratch) < 0:
@@ -72,6 +73,7 @@ cdef void container_put(Containers *containers, Container *container) noexcept n
     if container.scope != NULL:
         scope_put(containers.groups, container.scope)
     text_free(&container.init_paths)
+    text_free(&container.inside_paths)
     text_free(&container.key)
     free(container.accounting.shown)
     free(container.accounting.start)

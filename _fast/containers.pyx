@@ -5,6 +5,7 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
+from procview._fast.callers cimport callers_free, callers_init
 from procview._fast.container cimport (
     INIT_GONE,
     container_is_held_once,
@@ -37,6 +38,7 @@ cdef int containers_init(Containers *containers, Host *host, Groups *groups) noe
     containers.clock = 0
     containers.load_watches = 0
     pthread_mutex_init(&containers.lock, NULL)
+    callers_init(&containers.callers, host)
     containers.buckets = <Container **>calloc(containers.bucket_count, sizeof(Container *))
     return 0 if containers.buckets != NULL else -ENOMEM
 
@@ -53,6 +55,7 @@ cdef void containers_free(Containers *containers) noexcept nogil:
             container_put(containers, container)
             container = following
     free(containers.buckets)
+    callers_free(&containers.callers)
     pthread_mutex_destroy(&containers.lock)
 
 

@@ -7,16 +7,18 @@ is of a file system that the container could serve itself (FUSE) or that may not
 has no nodes here. The root disk is found from mount tables alone.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport realloc
 from libc.string cimport memchr, memcpy, memset, strlen
 
 from procview._fast.container cimport Device
+from procview._fast.host cimport STACKINGS, Stacking, host_is_fresh
 from procview._fast.kept cimport read_path
 from procview._fast.layout cimport PATH_BYTES
 from procview._fast.posix cimport (
     AT_SYMLINK_NOFOLLOW,
+    CLOCK_MONOTONIC,
     DIR,
     DT_BLK,
     DT_UNKNOWN,
@@ -28,6 +30,7 @@ from procview._fast.posix cimport (
     O_RDONLY,
     SYS_openat2,
     S_ISBLK,
+    clock_ns,
     close,
     closedir,
     dev_t,
@@ -37,6 +40,8 @@ from procview._fast.posix cimport (
     major,
     minor,
     openat,
+    pthread_mutex_lock,
+    pthread_mutex_unlock,
     readdir,
     readlinkat,
     stat_t,
@@ -405,8 +410,35 @@ cdef bint name_of_device(
     return True
 
 
-cdef bint stands_on_others(const Host *host, unsigned int major_number, unsigned int minor_number) noexcept nogil:
-    """Whether it is a device of the device mapper or a RAID (md), whose I/O is done by the devices below it."""
+cdef bint stands_on_others(Host *host, unsigned int major_number, unsigned int minor_number) noexcept nogil:
+    """Whether it is a device of the device mapper or a RAID (md), whose I/O is done by the devices below it. As of
+    HOST_FRESH_NS ago at most: to ask takes two walks through sysfs for each device.
+    """
+    cdef Stacking *place = &host.stacking[(major_number * 31 + minor_number) & (STACKINGS - 1)]
+    cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
+    cdef bint stands = False
+    cdef bint known
+    pthread_mutex_lock(&host.lock)
+    known = (
+        place.read_ns != 0 and place.major == major_number and place.minor == minor_number
+        and host_is_fresh(host, place.read_ns, now)
+    )
+    if known:
+        stands = place.stands
+    pthread_mutex_unlock(&host.lock)
+    if known:
+        return stands
+    stands = is_stacked(host, major_number, minor_number)
+    pthread_mutex_lock(&host.lock)
+    place.major = major_number
+    place.minor = minor_number
+    place.read_ns = now
+    place.stands = stands
+    pthread_mutex_unlock(&host.lock)
+    return stands
+
+
+cdef bint is_stacked(const Host *host, unsigned int major_number, unsigned int minor_number) noexcept nogil:
     cdef char path[64]
     cdef stat_t info
     snprintf(path, sizeof(path), b"dev/block/%u:%u/dm", major_number, minor_number)

@@ -21,12 +21,14 @@ from procview._fast.load cimport sample_all
 from procview._fast.renderer cimport (
     REASON_UNSCOPABLE,
     REASONS,
+    Counts,
     count_fallback,
     give_back,
     may_wait,
     place_caller,
     render,
     renderer_configure,
+    renderer_counts,
     renderer_free,
     renderer_init,
     renderer_settings,
@@ -249,14 +251,17 @@ cdef class Engine:
         return watched
 
     def counters(self):
+        cdef Counts counted
         cdef int i
-        counts = {"reads": self._renderer.reads}
+        with nogil:
+            renderer_counts(&self._renderer, &counted)
+        counts = {"reads": counted.reads}
         for i in range(REASONS):
             if REASON_NAMES[i] is not None:
-                counts["fallback_" + REASON_NAMES[i].replace("-", "_")] = self._renderer.fallbacks[i]
-        counts["containers"] = self._renderer.containers.count
-        counts["cgroups"] = self._renderer.groups.count
-        counts["descriptors"] = self._renderer.keeper.open_count
+                counts["fallback_" + REASON_NAMES[i].replace("-", "_")] = counted.fallbacks[i]
+        counts["containers"] = counted.containers
+        counts["cgroups"] = counted.cgroups
+        counts["descriptors"] = counted.descriptors
         return counts
 
     @property

@@ -14,7 +14,6 @@ from libc.string cimport memcmp, memset
 from procview._fast.cgroup cimport Group, group_deaths, group_read, group_version
 from procview._fast.counters cimport counters_settle
 from procview._fast.devices cimport stands_on_others
-from procview._fast.kept cimport READ_WHOLE, kept_read
 from procview._fast.layout cimport IO, IO_STAT, MEMORY, MEMORY_EVENTS, MEMORY_STAT
 from procview._fast.posix cimport pthread_mutex_lock, pthread_mutex_unlock
 from procview._fast.scan cimport (
@@ -29,22 +28,9 @@ from procview._fast.scan cimport (
     span_starts,
 )
 from procview._fast.snapshot cimport FAILED, SCOPED
+from procview._fast.templates cimport VmstatLine, VmstatText
+from procview._fast.vmstat_host cimport EVENT, KILLS, PAGES_IN, PAGES_OUT, bucket_of, vmstat_take
 
-
-cdef enum:
-    MOST_KEYS = 192   # of memory.stat; 6.18 has some 80
-    BUCKETS = 256     # a power of two
-
-cdef struct Key:
-    const char *at
-    size_t length
-    uint64_t value
-    int following     # in the same bucket, or -1
-
-cdef struct Index:
-    int count
-    int first[BUCKETS]
-    Key keys[MOST_KEYS]
 
 cdef struct Blocks:
     # KiB moved to and from block devices
@@ -53,46 +39,31 @@ cdef struct Blocks:
     uint64_t written_kb
 
 
-cdef inline int bucket_of(Span name) noexcept nogil:
-    cdef size_t length = span_length(name)
-    return <int>(
-        (length * 7 + <unsigned char>name.at[length - 1] * 5 + <unsigned char>name.at[length // 2] * 3
-         + <unsigned char>name.at[length * 3 // 4]) & (BUCKETS - 1)
-    )
-
-
-cdef void index_memory_stat(Index *index, Span text, bint v1) noexcept nogil:
-    """v1: the keys that count the cgroup with all below it, without their ``total_``."""
+cdef void take_memory_stat(const VmstatText *vmstat, Span text, bint v1, uint64_t *events) noexcept nogil:
+    """v1: the keys that count the cgroup with all below it, without their ``total_``. Of what is no key, nothing is
+    known to be the container's.
+    """
     cdef Span line
     cdef Span name
-    cdef Key *key
-    cdef int bucket
-    index.count = 0
-    memset(index.first, 0xFF, sizeof(index.first))
-    while index.count < MOST_KEYS and next_line(&text, &line):
+    cdef uint64_t value
+    cdef int i
+    while next_line(&text, &line):
         if v1:
             if not span_starts(line, b"total_", 6):
                 continue
             line.at += 6
-        key = &index.keys[index.count]
-        if not scan_word(&line, &name) or not scan_u64(&line, &key.value):
+        if not scan_word(&line, &name):
             continue
-        bucket = bucket_of(name)
-        key.at = name.at
-        key.length = span_length(name)
-        key.following = index.first[bucket]
-        index.first[bucket] = index.count
-        index.count += 1
-
-
-cdef uint64_t find_event(const Index *index, Span name) noexcept nogil:
-    """0 where memory.stat has no such key: of what the host does there, nothing is known to be the container's."""
-    cdef int i = index.first[bucket_of(name)]
-    while i >= 0:
-        if index.keys[i].length == span_length(name) and memcmp(index.keys[i].at, name.at, span_length(name)) == 0:
-            return index.keys[i].value
-        i = index.keys[i].following
-    return 0
+        i = vmstat.first[bucket_of(name)]
+        while i >= 0:
+            if (
+                span_length(vmstat.lines[i].name) == span_length(name)
+                and memcmp(vmstat.lines[i].name.at, name.at, span_length(name)) == 0
+                and scan_u64(&line, &value)
+            ):
+                events[i] = value
+                break
+            i = vmstat.lines[i].following
 
 
 cdef uint64_t value_behind(Span line, const char *key, size_t length) noexcept nogil:
@@ -166,65 +137,55 @@ cdef bint reserve_events(Snapshot *snapshot, int count) noexcept nogil:
     return True
 
 
-cdef int count_lines(Span text) noexcept nogil:
-    cdef int count = 0
-    cdef Span _line
-    while next_line(&text, &_line):
-        count += 1
-    return count
-
-
 cdef int read_events(
     Snapshot *snapshot, Host *host, Groups *groups, Container *container, const Scope *scope
 ) noexcept nogil:
-    """Fill ``host_vmstat`` and ``events``. ``memory`` and ``memory_stat`` are there already. Returns a Verdict."""
+    """Fill ``vmstat`` and ``events``. ``memory`` and ``memory_stat`` are there already. Returns a Verdict."""
     cdef Group *group = scope.of[MEMORY]
     cdef bint counted = snapshot.memory.has_usage
-    cdef Index index
+    cdef const VmstatText *vmstat
     cdef Blocks blocks
-    cdef Span rest
-    cdef Span line
-    cdef Span name
     cdef uint64_t source
     cdef uint64_t kills = 0
-    cdef uint64_t value
     cdef bint settled
-    cdef int lines
-    cdef int i = 0
-    if kept_read(host.keeper, &host.vmstat, host.proc_fd, b"vmstat", &snapshot.host_vmstat, READ_WHOLE) <= 0:
+    snapshot.vmstat = vmstat_take(host)
+    vmstat = snapshot.vmstat
+    if vmstat == NULL or not reserve_events(snapshot, vmstat.count):
         return FAILED
-    lines = count_lines(span(snapshot.host_vmstat.data, snapshot.host_vmstat.length))
-    if not reserve_events(snapshot, lines):
-        return FAILED
-    if counted:
-        index_memory_stat(
-            &index, span(snapshot.memory_stat.data, snapshot.memory_stat.length), group_version(groups, group) == 1
-        )
     read_blocks(snapshot, host, groups, scope.of[IO], &blocks)
     if not blocks.known:
         snapshot.absent |= 1 << IO
     if counted and group_read(groups, group, MEMORY_EVENTS, &snapshot.scratch) > 0:
         scan_keyed(span(snapshot.scratch.data, snapshot.scratch.length), b"oom_kill", &kills)
-    rest = span(snapshot.host_vmstat.data, snapshot.host_vmstat.length)
-    while next_line(&rest, &line) and i < lines:
-        value = 0
-        if not span_starts(line, b"nr_", 3) and scan_word(&line, &name):
-            if blocks.known and span_is(name, b"pgpgin", 6):
-                value = blocks.read_kb
-            elif blocks.known and span_is(name, b"pgpgout", 7):
-                value = blocks.written_kb
-            elif counted and span_is(name, b"oom_kill", 8):
-                value = kills
-            elif not counted or span_is(name, b"pgpgin", 6) or span_is(name, b"pgpgout", 7):
-                scan_u64(&line, &value)   # the controller is absent: the host's
-            else:
-                value = find_event(&index, name)
-        snapshot.events[i] = value
-        i += 1
+    count_events(snapshot, &blocks, kills, counted)
+    if counted:
+        take_memory_stat(
+            vmstat, span(snapshot.memory_stat.data, snapshot.memory_stat.length), group_version(groups, group) == 1,
+            snapshot.events
+        )
     source = (source_of(group, MEMORY_STAT) if counted else 0) * 31 + (
         source_of(scope.of[IO], IO_STAT) if blocks.known else 0
     )
     pthread_mutex_lock(&container.lock)
-    settled = counters_settle(&container.events, source, lines, snapshot.events)
+    settled = counters_settle(&container.events, source, vmstat.count, snapshot.events)
     pthread_mutex_unlock(&container.lock)
     return SCOPED if settled else FAILED
+
+
+cdef void count_events(Snapshot *snapshot, const Blocks *blocks, uint64_t kills, bint counted) noexcept nogil:
+    """All but what memory.stat counts. Where a controller is absent: the host's."""
+    cdef const VmstatLine *line
+    cdef uint64_t value
+    cdef int i
+    for i in range(snapshot.vmstat.count):
+        line = &snapshot.vmstat.lines[i]
+        value = 0
+        if line.kind == PAGES_IN:
+            value = blocks.read_kb if blocks.known else line.hosts
+        elif line.kind == PAGES_OUT:
+            value = blocks.written_kb if blocks.known else line.hosts
+        elif line.kind == KILLS:
+            value = kills if counted else line.hosts
+        elif line.kind == EVENT and not counted:
+            value = line.hosts
+        snapshot.events[i] = value

@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """What is true of the whole host: its namespaces, clock, online CPUs and the constants that views copy.
 
-Nothing here is cached but ``btime`` (read again when the wall clock was set: CLOCK_REALTIME - CLOCK_BOOTTIME moved
-by a tenth of a second) and what cannot change while the kernel runs: huge page sizes and the number of columns of
-two files.
+Cached here: which CPUs are online, for HOST_FRESH_NS; ``btime`` (read again when the wall clock was set:
+CLOCK_REALTIME - CLOCK_BOOTTIME moved by a tenth of a second); and what cannot change while the kernel runs: huge page
+sizes and the number of columns of two files.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -13,6 +13,7 @@ from libc.string cimport memset, strlen
 from procview._fast.kept cimport READ_ONCE, kept_drop, kept_init, kept_read, read_path
 from procview._fast.posix cimport (
     CLOCK_BOOTTIME,
+    CLOCK_MONOTONIC,
     CLOCK_REALTIME,
     DIR,
     ENOENT,
@@ -33,6 +34,7 @@ from procview._fast.posix cimport (
     pthread_mutex_unlock,
     readdir,
     readlinkat,
+    stpcpy,
     sysconf,
 )
 from procview._fast.scan cimport (
@@ -70,6 +72,8 @@ cdef int host_init(Host *host, Keeper *keeper, int proc_fd, int sys_fd, int64_t 
     for i in range(MOST_HUGE_PAGE_SIZES):
         kept_init(&host.nr_hugepages[i])
     pthread_mutex_init(&host.lock, NULL)
+    pthread_mutex_init(&host.meminfo_lines.lock, NULL)
+    pthread_mutex_init(&host.vmstat_lines.lock, NULL)
     if not namespace_of(host, b"self", b"pid", &host.pidns):
         return -ENOENT
     if not namespace_of(host, b"self", b"cgroup", &host.cgroupns):
@@ -88,6 +92,8 @@ cdef void host_free(Host *host) noexcept nogil:
     kept_drop(host.keeper, &host.vmstat)
     for i in range(MOST_HUGE_PAGE_SIZES):
         kept_drop(host.keeper, &host.nr_hugepages[i])
+    pthread_mutex_destroy(&host.meminfo_lines.lock)
+    pthread_mutex_destroy(&host.vmstat_lines.lock)
     pthread_mutex_destroy(&host.lock)
     close(host.proc_fd)
     close(host.sys_fd)
@@ -172,12 +178,35 @@ cdef int64_t host_boottime_ns(const Host *host) noexcept nogil:
     return host.frozen_boottime_ns if host.frozen_boottime_ns >= 0 else clock_ns(CLOCK_BOOTTIME)
 
 
+cdef bint host_is_fresh(const Host *host, int64_t read_ns, int64_t now) noexcept nogil:
+    """Whether what was read after then (CLOCK_MONOTONIC) may be shown now. Never of a recording, whose clock stands
+    still.
+    """
+    return host.frozen_boottime_ns < 0 and now - read_ns < HOST_FRESH_NS
+
+
 cdef bint host_online(Host *host, CpuSet *into, Text *scratch) noexcept nogil:
-    """The CPUs that are online now. False (and an empty set) where sys does not say."""
+    """The CPUs that are online. False (and an empty set) where sys does not say."""
+    cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
+    cdef bint known
+    pthread_mutex_lock(&host.lock)
+    known = host.online_known and host_is_fresh(host, host.online_read_ns, now)
+    if known:
+        into[0] = host.online_set
+    pthread_mutex_unlock(&host.lock)
+    if known:
+        return True
     if kept_read(host.keeper, &host.online, host.sys_fd, b"devices/system/cpu/online", scratch, READ_ONCE) <= 0:
         cpuset_clear(into)
         return False
-    return cpuset_parse(into, scratch.data, scratch.length) and into.used_words > 0
+    known = cpuset_parse(into, scratch.data, scratch.length) and into.used_words > 0
+    pthread_mutex_lock(&host.lock)
+    if now >= host.online_read_ns:
+        host.online_known = known
+        host.online_set = into[0]
+        host.online_read_ns = now
+    pthread_mutex_unlock(&host.lock)
+    return known
 
 
 cdef uint64_t host_btime(Host *host, Text *scratch) noexcept nogil:
@@ -201,13 +230,34 @@ cdef uint64_t host_btime(Host *host, Text *scratch) noexcept nogil:
     return btime
 
 
+cdef void path_of_process(char *path, int pid, const char *file) noexcept nogil:
+    """``<pid>/<file>``, or ``<pid>`` with "". There is room for 12 bytes more than ``file`` has. On the way of every
+    caller, where snprintf costs as much as half a system call.
+    """
+    cdef char digits[12]
+    cdef int first = sizeof(digits) - 1
+    digits[first] = 0
+    while True:
+        first -= 1
+        digits[first] = <char>(c"0" + pid % 10)
+        pid //= 10
+        if pid == 0:
+            break
+    path = stpcpy(path, digits + first)
+    if file[0]:
+        path[0] = c"/"
+        stpcpy(path + 1, file)
+
+
 cdef bint namespace_of(Host *host, const char *process, const char *kind, uint64_t *inode) noexcept nogil:
     """The inode number in ``/proc/<process>/ns/<kind>``. Reading the link is cheaper than following it."""
     cdef char path[64]
     cdef char link[64]
     cdef ssize_t length
     cdef Span rest
-    snprintf(path, sizeof(path), b"%s/ns/%s", process, kind)
+    if strlen(process) + strlen(kind) + 5 > sizeof(path):
+        return False
+    stpcpy(stpcpy(stpcpy(path, process), b"/ns/"), kind)
     length = readlinkat(host.proc_fd, path, link, sizeof(link))
     if length <= 0:
         return False

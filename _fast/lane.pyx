@@ -62,11 +62,6 @@ from procview._fast.posix cimport (
     SHUT_RDWR,
     SIG_SETMASK,
     SIGURG,
-    __ATOMIC_ACQ_REL,
-    __ATOMIC_RELEASE,
-    __atomic_exchange_n,
-    __atomic_fetch_or,
-    __atomic_store_n,
     close,
     count_now,
     count_u64,
@@ -78,12 +73,15 @@ from procview._fast.posix cimport (
     pthread_sigmask,
     pthread_t,
     read,
+    set_bits,
     shutdown,
     sigaction,
     sigaction_t,
     sigdelset,
     sigfillset,
     sigset_t,
+    store,
+    take_all,
     u64_now,
     usleep,
     write,
@@ -156,7 +154,7 @@ cdef void wake_up(int _signal) noexcept nogil:
 
 cdef void notify(Road *road, int notice) noexcept nogil:
     cdef uint64_t one = 1
-    if not __atomic_fetch_or(&road.notices, notice, __ATOMIC_ACQ_REL) & notice:
+    if not set_bits(&road.notices, notice) & notice:
         write(road.eventfd, &one, sizeof(one))
 
 
@@ -165,10 +163,10 @@ cdef void tell_news(Road *road) noexcept nogil:
     cdef int watches = count_now(&road.renderer.containers.load_watches)
     cdef int absent = count_now(&road.renderer.absent)
     if watches != count_now(&road.load_watches):
-        __atomic_store_n(&road.load_watches, watches, __ATOMIC_RELEASE)
+        store(&road.load_watches, watches)
         notify(road, NOTICE_LOADAVG)
     if absent != count_now(&road.absent):
-        __atomic_store_n(&road.absent, absent, __ATOMIC_RELEASE)
+        store(&road.absent, absent)
         notify(road, NOTICE_ABSENT)
 
 
@@ -376,7 +374,7 @@ cdef void *work(void *argument) noexcept nogil:
         if error != 0:
             reply(road, header.unique, error, NULL, 0)
             notify(road, NOTICE_REFUSED)
-    __atomic_store_n(&worker.ended, 1, __ATOMIC_RELEASE)
+    store(&worker.ended, 1)
     return NULL
 
 
@@ -499,7 +497,7 @@ cdef class Lane:
     cdef void _stop(self) noexcept nogil:
         """A signal that comes just before its read(2) is lost, so it comes again until the thread has ended."""
         cdef int i
-        __atomic_store_n(&self._road.stopping, 1, __ATOMIC_RELEASE)
+        store(&self._road.stopping, 1)
         for i in range(self._started):
             while not count_now(&self._workers[i].ended):
                 pthread_kill(self._workers[i].thread, SIGURG)
@@ -519,7 +517,7 @@ cdef class Lane:
             os.eventfd_read(self._road.eventfd)
         except BlockingIOError:
             pass
-        return __atomic_exchange_n(&self._road.notices, 0, __ATOMIC_ACQ_REL)
+        return take_all(&self._road.notices)
 
     def counters(self):
         cdef uint64_t answered = 0

@@ -28,6 +28,7 @@ from procview._fast.layout cimport (
     SWAP_LIMIT,
     SWAP_USAGE,
 )
+from procview._fast.meminfo_host cimport meminfo_take
 from procview._fast.posix cimport memmem
 from procview._fast.scan cimport (
     Span,
@@ -157,7 +158,7 @@ name_key(STAT_HUGETLB, b"", b"hugetlb")
 
 
 cdef int read_memory(Snapshot *snapshot, Host *host, Groups *groups, const Scope *scope) noexcept nogil:
-    """Fill in ``host_meminfo`` and what is needed of ``memory``. Returns a Verdict."""
+    """Fill in ``meminfo`` and what is needed of ``memory``. Returns a Verdict."""
     cdef Memory *memory = &snapshot.memory
     cdef Group *group = scope.of[MEMORY]
     cdef uint64_t host_total
@@ -165,10 +166,11 @@ cdef int read_memory(Snapshot *snapshot, Host *host, Groups *groups, const Scope
     memset(memory, 0, sizeof(Memory))
     if group != NULL and group.parent == NULL:
         return HOST_FILE
-    if kept_read(
-        host.keeper, &host.meminfo, host.proc_fd, b"meminfo", &snapshot.host_meminfo, READ_ONCE
-    ) <= 0 or not find_totals(snapshot, &host_total, &host_swap):
+    snapshot.meminfo = meminfo_take(host)
+    if snapshot.meminfo == NULL:
         return FAILED
+    host_total = snapshot.meminfo.memory_bytes
+    host_swap = snapshot.meminfo.swap_bytes
     if snapshot.needs & NEED_SWAP and snapshot.settings.swap and group != NULL and host_swap > 0:
         read_swap(memory, groups, group, host_swap, &snapshot.scratch)
     if not snapshot.needs & NEED_MEMORY:
@@ -181,28 +183,11 @@ cdef int read_memory(Snapshot *snapshot, Host *host, Groups *groups, const Scope
         snapshot.absent |= 1 << MEMORY
     if not snapshot.needs & NEED_HUGE_PAGES:
         return SCOPED
-    memory.overcommit_percent = read_overcommit(host, &snapshot.scratch)
-    if host.huge_page_sizes > 0:
+    # Where the host has no huge pages there are none to limit, and its lines say so.
+    memory.overcommit_percent = snapshot.meminfo.overcommit_percent
+    if host.huge_page_sizes > 0 and not snapshot.meminfo.no_huge_pages:
         read_huge_pages(snapshot, host, groups, scope)
     return SCOPED
-
-
-cdef bint find_totals(const Snapshot *snapshot, uint64_t *memory_bytes, uint64_t *swap_bytes) noexcept nogil:
-    cdef Span rest = span(snapshot.host_meminfo.data, snapshot.host_meminfo.length)
-    cdef Span line
-    cdef bint found = False
-    swap_bytes[0] = 0
-    while next_line(&rest, &line):
-        if span_starts(line, b"MemTotal:", 9):
-            line.at += 9
-            found = scan_u64(&line, memory_bytes)
-            memory_bytes[0] <<= 10
-        elif span_starts(line, b"SwapTotal:", 10):
-            line.at += 10
-            scan_u64(&line, swap_bytes)
-            swap_bytes[0] <<= 10
-            break
-    return found
 
 
 cdef uint64_t less(uint64_t from_bytes, uint64_t bytes) noexcept nogil:
@@ -302,18 +287,6 @@ cdef void read_swap(Memory *memory, Groups *groups, Group *group, uint64_t host_
     memory.swap.used_bytes = used if used < memory.swap.total_bytes else memory.swap.total_bytes
 
 
-cdef uint64_t read_overcommit(Host *host, Text *scratch) noexcept nogil:
-    """vm.overcommit_ratio in percent; 50, the kernel's own default, where it cannot be read."""
-    cdef uint64_t percent = 50
-    cdef Span rest
-    if kept_read(
-        host.keeper, &host.overcommit_ratio, host.proc_fd, b"sys/vm/overcommit_ratio", scratch, READ_ONCE
-    ) > 0:
-        rest = span(scratch.data, scratch.length)
-        scan_u64(&rest, &percent)
-    return percent
-
-
 cdef bint host_huge_pages(Snapshot *snapshot, Host *host, int size, uint64_t *pages) noexcept nogil:
     cdef char path[64]
     cdef Span rest
@@ -334,15 +307,15 @@ cdef bint host_line(const Snapshot *snapshot, const char *start, uint64_t *value
     """The number on a line of the host's meminfo; False (and 0) where it has no such line. ``start``: newline, name
     and colon.
     """
-    cdef const char *data = snapshot.host_meminfo.data
+    cdef const char *data = snapshot.meminfo.text.data
     cdef size_t length = strlen(start)
     cdef Span rest
     value[0] = 0
-    rest.at = <const char *>memmem(data, snapshot.host_meminfo.length, start, length)
+    rest.at = <const char *>memmem(data, snapshot.meminfo.text.length, start, length)
     if rest.at == NULL:
         return False
     rest.at += length
-    rest.end = data + snapshot.host_meminfo.length
+    rest.end = data + snapshot.meminfo.text.length
     return scan_u64(&rest, value)
 
 
@@ -351,12 +324,9 @@ cdef void read_huge_pages(Snapshot *snapshot, Host *host, Groups *groups, const 
     cdef HugePages *huge = &snapshot.memory.huge
     cdef HugePages of_size
     cdef Group *group = scope.of[HUGETLB]
-    cdef uint64_t all_sizes_kb
     cdef uint64_t default_kb
     cdef uint64_t pool
     cdef int i
-    if host_line(snapshot, b"\nHugetlb:", &all_sizes_kb) and all_sizes_kb == 0:
-        return   # as on most hosts: there are none to limit, and the host's lines say so
     if group != NULL and group.parent == NULL:
         return
     host_line(snapshot, b"\nHugepagesize:", &default_kb)

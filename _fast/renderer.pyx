@@ -17,14 +17,15 @@ from procview._fast.host cimport host_free, host_init
 from procview._fast.kept cimport keeper_free, keeper_init, read_path
 from procview._fast.layout cimport layout_free, layout_read
 from procview._fast.load cimport load_is_watched
+from procview._fast.meminfo_host cimport meminfo_forget
 from procview._fast.posix cimport (
     ENOMEM,
-    __ATOMIC_ACQ_REL,
-    __atomic_fetch_or,
+    count_now,
     pthread_mutex_destroy,
     pthread_mutex_init,
     pthread_mutex_lock,
     pthread_mutex_unlock,
+    set_bits,
 )
 from procview._fast.snapshot cimport (
     FAILED,
@@ -38,6 +39,7 @@ from procview._fast.snapshot cimport (
     snapshot_take,
 )
 from procview._fast.text cimport text_free, text_init
+from procview._fast.vmstat_host cimport vmstat_forget
 
 
 cdef enum:
@@ -80,6 +82,8 @@ cdef void renderer_free(Renderer *renderer) noexcept nogil:
     containers_free(&renderer.containers)
     groups_free(&renderer.groups)
     cpuinfo_cache_free(&renderer.cpuinfo)
+    meminfo_forget(&renderer.host)
+    vmstat_forget(&renderer.host)
     layout_free(&renderer.layout)
     host_free(&renderer.host)
     keeper_free(&renderer.keeper)
@@ -99,6 +103,21 @@ cdef Settings renderer_settings(Renderer *renderer) noexcept nogil:
     settings = renderer.settings
     pthread_mutex_unlock(&renderer.lock)
     return settings
+
+
+cdef void renderer_counts(Renderer *renderer, Counts *counts) noexcept nogil:
+    """Since the start: reads and fallbacks; and how much there is now of the rest."""
+    pthread_mutex_lock(&renderer.lock)
+    counts.reads = renderer.reads
+    counts.fallbacks = renderer.fallbacks
+    pthread_mutex_unlock(&renderer.lock)
+    pthread_mutex_lock(&renderer.containers.lock)
+    counts.containers = renderer.containers.count
+    pthread_mutex_unlock(&renderer.containers.lock)
+    pthread_mutex_lock(&renderer.groups.lock)
+    counts.cgroups = renderer.groups.count
+    pthread_mutex_unlock(&renderer.groups.lock)
+    counts.descriptors = count_now(&renderer.keeper.open_count)
 
 
 cdef void count_fallback(Renderer *renderer, int reason) noexcept nogil:
@@ -149,8 +168,8 @@ cdef Snapshot *take_snapshot(
 cdef void give_back(Renderer *renderer, Snapshot *snapshot) noexcept nogil:
     snapshot_settle(snapshot)
     pthread_mutex_lock(&renderer.lock)
-    if snapshot.absent & ~renderer.absent:
-        __atomic_fetch_or(&renderer.absent, snapshot.absent, __ATOMIC_ACQ_REL)
+    if snapshot.absent & ~count_now(&renderer.absent):
+        set_bits(&renderer.absent, snapshot.absent)
     if renderer.idle_count < MOST_IDLE_SNAPSHOTS:
         renderer.idle[renderer.idle_count] = snapshot
         renderer.idle_count += 1

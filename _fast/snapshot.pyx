@@ -18,9 +18,11 @@ from procview._fast.host cimport host_boottime_ns
 from procview._fast.kept cimport keeper_starved
 from procview._fast.layout cimport CONTROLLERS, MEMORY, MEMORY_BY_NODE, PRESSURE_CPU
 from procview._fast.load cimport read_load
+from procview._fast.meminfo_host cimport meminfo_put
 from procview._fast.memory cimport read_memory
 from procview._fast.scope cimport Scope, scope_put
 from procview._fast.text cimport text_clear, text_free
+from procview._fast.vmstat_host cimport vmstat_put
 
 
 cdef enum:
@@ -32,9 +34,7 @@ cdef void snapshot_init(Snapshot *snapshot) noexcept nogil:
 
 
 cdef void snapshot_free(Snapshot *snapshot) noexcept nogil:
-    text_free(&snapshot.host_meminfo)
     text_free(&snapshot.memory_stat)
-    text_free(&snapshot.host_vmstat)
     text_free(&snapshot.numa_stat)
     text_free(&snapshot.pressure)
     text_free(&snapshot.scratch)
@@ -42,8 +42,19 @@ cdef void snapshot_free(Snapshot *snapshot) noexcept nogil:
     free(snapshot.columns)
     free(snapshot.events)
     free(snapshot.disks)
+    give_back_shared(snapshot)
+
+
+cdef void give_back_shared(Snapshot *snapshot) noexcept nogil:
     if snapshot.cpuinfo != NULL:
         cpuinfo_put(snapshot.cpuinfo)
+        snapshot.cpuinfo = NULL
+    if snapshot.meminfo != NULL:
+        meminfo_put(snapshot.meminfo)
+        snapshot.meminfo = NULL
+    if snapshot.vmstat != NULL:
+        vmstat_put(snapshot.vmstat)
+        snapshot.vmstat = NULL
 
 
 cdef int snapshot_take(
@@ -78,9 +89,7 @@ cdef int snapshot_take(
 
 cdef void snapshot_settle(Snapshot *snapshot) noexcept nogil:
     """Until it is used again: hold on to nothing that is shared, nor to a buffer that one odd container made large."""
-    if snapshot.cpuinfo != NULL:
-        cpuinfo_put(snapshot.cpuinfo)
-        snapshot.cpuinfo = NULL
+    give_back_shared(snapshot)
     if snapshot.scratch.capacity > MOST_IDLE_BYTES:
         text_free(&snapshot.scratch)
     if snapshot.more_scratch.capacity > MOST_IDLE_BYTES:

@@ -14,6 +14,7 @@ HOT_PATH_RATIO = {
     "online": 3.0,
     "cpuinfo": 2.0,
     "diskstats": 2.0,
+    "vmstat": 2.0,
 }
 LARGE_CPUINFO_NS = 1e6
 

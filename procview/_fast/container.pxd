@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from procview._fast.accounts cimport Accounting
 from procview._fast.cgroup cimport Groups
+from procview._fast.callers cimport Callers
 from procview._fast.counters cimport Counters
 from procview._fast.host cimport Host
 from procview._fast.kept cimport Kept
@@ -52,6 +53,7 @@ cdef struct Container:
     pthread_mutex_t lock      # of what follows
     Scope *scope
     Text init_paths           # /proc/<init>/cgroup as it was when scope was found; empty for a scope of its own
+    Text inside_paths         # the same of the last caller elsewhere that was found to be in scope
     int64_t next_mount_look_ns
     Accounting accounting
     Counters events           # by line of /proc/vmstat
@@ -68,6 +70,7 @@ cdef enum:  # states of an init
 cdef struct Containers:
     Host *host
     Groups *groups
+    Callers callers
     pthread_mutex_t lock
     Container **buckets
     size_t bucket_count

@@ -11,7 +11,7 @@ cdef void find_devices(Host *host, int init, Devices *into, Text *mountinfo, Tex
 cdef bint name_of_device(
     const Host *host, unsigned int major, unsigned int minor, char *name, size_t size
 ) noexcept nogil
-cdef bint stands_on_others(const Host *host, unsigned int major, unsigned int minor) noexcept nogil
+cdef bint stands_on_others(Host *host, unsigned int major, unsigned int minor) noexcept nogil
 cdef uint64_t size_of_device(
     const Host *host, unsigned int major, unsigned int minor, Text *scratch
 ) noexcept nogil

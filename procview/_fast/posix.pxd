@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef extern from "<string.h>" nogil:
     const void *memrchr(const void *memory, int character, size_t size) noexcept
+    char *stpcpy(char *into, const char *text) noexcept
     void *memmem(const void *text, size_t text_size, const void *part, size_t part_size) noexcept
 
 cdef extern from "<pthread.h>" nogil:
@@ -116,6 +117,15 @@ cdef extern from "<sys/stat.h>" nogil:
     int fstatat(int directory, const char *path, stat_t *into, int flags) noexcept
     bint S_ISBLK(unsigned int mode) noexcept
 
+cdef extern from "<sys/vfs.h>" nogil:
+    struct statfs_t "statfs":
+        long f_type
+    int fstatfs(int descriptor, statfs_t *into) noexcept
+
+cdef extern from "<linux/magic.h>" nogil:
+    enum:
+        PROC_SUPER_MAGIC
+
 cdef extern from "<sys/sysmacros.h>" nogil:
     unsigned int major(dev_t device) noexcept
     unsigned int minor(dev_t device) noexcept
@@ -168,15 +178,18 @@ cdef extern from * nogil:
     int __atomic_sub_fetch(int *value, int by, int order) noexcept
     int __atomic_load_n(const int *value, int order) noexcept
     int __atomic_fetch_or(int *value, int bits, int order) noexcept
-    int __atomic_exchange_n(int *value, int new, int order) noexcept
-    void __atomic_store_n(int *value, int new, int order) noexcept
+    int __atomic_exchange_n(int *value, int to, int order) noexcept
+    void __atomic_store_n(int *value, int to, int order) noexcept
+    bint __atomic_compare_exchange_n(
+        int *value, int *expected, int desired, bint weak, int success, int failure
+    ) noexcept
     uint64_t add_u64 "__atomic_add_fetch"(uint64_t *value, uint64_t by, int order) noexcept
     uint64_t load_u64 "__atomic_load_n"(const uint64_t *value, int order) noexcept
     enum:
-        __ATOMIC_ACQUIRE
-        __ATOMIC_ACQ_REL
         __ATOMIC_RELAXED
+        __ATOMIC_ACQUIRE
         __ATOMIC_RELEASE
+        __ATOMIC_ACQ_REL
 
 
 cdef inline void count_up(int *count) noexcept nogil:
@@ -199,3 +212,23 @@ cdef inline void count_u64(uint64_t *count) noexcept nogil:
 
 cdef inline uint64_t u64_now(const uint64_t *count) noexcept nogil:
     return load_u64(count, __ATOMIC_RELAXED)
+
+
+cdef inline void store(int *value, int to) noexcept nogil:
+    """For who reads it with count_now."""
+    __atomic_store_n(value, to, __ATOMIC_RELEASE)
+
+
+cdef inline bint exchange(int *value, int *expected, int to) noexcept nogil:
+    """Write ``to`` where ``expected`` still stands. False: it does not, and ``expected`` is what does."""
+    return __atomic_compare_exchange_n(value, expected, to, False, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+
+
+cdef inline int set_bits(int *value, int bits) noexcept nogil:
+    """What it was before."""
+    return __atomic_fetch_or(value, bits, __ATOMIC_ACQ_REL)
+
+
+cdef inline int take_all(int *value) noexcept nogil:
+    """What it was; it is 0 now."""
+    return __atomic_exchange_n(value, 0, __ATOMIC_ACQ_REL)

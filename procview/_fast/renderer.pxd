@@ -37,6 +37,13 @@ cdef struct Renderer:
     uint64_t fallbacks[REASONS]
     int absent                   # bits 1 << Controller: some container lacked it
 
+cdef struct Counts:
+    uint64_t reads
+    uint64_t fallbacks[REASONS]
+    size_t containers
+    size_t cgroups
+    int descriptors
+
 
 cdef int renderer_init(
     Renderer *renderer, int proc_fd, int sys_fd, const char *cgroup_root, int64_t boottime_ns, int most_descriptors
@@ -44,6 +51,7 @@ cdef int renderer_init(
 cdef void renderer_free(Renderer *renderer) noexcept nogil
 cdef void renderer_configure(Renderer *renderer, const Settings *settings) noexcept nogil
 cdef Settings renderer_settings(Renderer *renderer) noexcept nogil
+cdef void renderer_counts(Renderer *renderer, Counts *counts) noexcept nogil
 cdef void count_fallback(Renderer *renderer, int reason) noexcept nogil
 cdef int place_caller(Renderer *renderer, int pid, bint may_search, Container **container) noexcept nogil
 cdef Snapshot *take_snapshot(

@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint64_t
 from procview._fast.container cimport Container, Containers
 from procview._fast.cpuinfo_host cimport CpuinfoCache, CpuinfoText
 from procview._fast.host cimport CpuSet, Host
+from procview._fast.templates cimport MeminfoText, VmstatText
 from procview._fast.text cimport Text
 
 
@@ -116,12 +117,12 @@ cdef struct Snapshot:
     Text numa_stat
     bint numa_stat_is_v1
     Memory memory
-    Text host_meminfo
+    MeminfoText *meminfo           # the host's
     Text memory_stat
     uint64_t page_bytes
     uint64_t huge_page_bytes       # of a transparent huge page; 0: the kernel has none
-    Text host_vmstat
-    uint64_t *events               # one for each line of host_vmstat; nr_* aside
+    VmstatText *vmstat             # the host's
+    uint64_t *events               # one for each line of it; nr_* aside
     int events_capacity
     uint64_t *columns              # cpus x COLUMNS, ticks
     int columns_capacity           # CPUs

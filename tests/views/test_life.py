@@ -216,7 +216,7 @@ def test_pressure_of_a_cgroup_that_was_removed_is_the_hosts(scratch: Path) -> No
         view = engine.open(container.pid, "proc/pressure/cpu")
         assert view.render().endswith(b"total=1\n")
         shutil.rmtree(folder / "cgroup/c")
-        for name in ("meminfo", "stat", "uptime"):  # takes its descriptor, through which a recording can be read on
+        for name in ("meminfo", "stat", "uptime") * 2:  # takes its descriptor, through which a recording can be read on
             engine.open(other.pid, f"proc/{name}").render()
         assert view.render() == (folder / "proc/pressure/cpu").read_bytes()
         assert view.fallback == "unscopable"

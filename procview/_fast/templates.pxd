@@ -1,0 +1,58 @@
+"""The host's files after which views are written, taken apart once for many renders. Filled in by ``meminfo_host`` and
+``vmstat_host``.
+"""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from procview._fast.posix cimport pthread_mutex_t
+from procview._fast.scan cimport Span
+from procview._fast.text cimport Text
+
+
+cdef struct MeminfoNumber:
+    Span before       # all the text since the last number that may be replaced
+    Span hosts        # the host's number, with the blanks that the new one may take
+    uint64_t hosts_value
+    int source
+    int width         # of the new number, blanks on its left included
+
+cdef struct MeminfoText:
+    int references
+    int64_t read_ns   # CLOCK_MONOTONIC
+    Text text
+    MeminfoNumber *numbers
+    int count
+    Span rest         # the text after the last of them
+    uint64_t memory_bytes
+    uint64_t swap_bytes
+    bint no_huge_pages
+    uint64_t overcommit_percent
+
+cdef struct MeminfoCache:
+    pthread_mutex_t lock
+    MeminfoText *newest
+
+cdef enum:
+    VMSTAT_BUCKETS = 256   # a power of two
+
+cdef struct VmstatLine:
+    Span name         # in ``text``
+    size_t at         # in ``zeros``: where the line's number stands; 0: it has none
+    int kind
+    int source        # of an amount: see vmstat_host
+    int unit
+    uint64_t hosts
+    int following     # in the same bucket, or -1
+
+cdef struct VmstatText:
+    int references
+    int64_t read_ns   # CLOCK_MONOTONIC
+    Text text
+    Text zeros        # the same lines, each number a 0
+    VmstatLine *lines
+    int count
+    int first[VMSTAT_BUCKETS]   # of the events that memory.stat may count
+
+cdef struct VmstatCache:
+    pthread_mutex_t lock
+    VmstatText *newest
