@@ -39,6 +39,9 @@ def pytest_report_header() -> list[str]:
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     os.environ[this_run.VARIABLE] = this_run.SESSION
+    # ./dev sanitize: what tests start is not built with it, but for Python with our modules.
+    if preloaded := os.environ.pop("LD_PRELOAD", None):
+        os.environ[this_run.PRELOADED] = preloaded
     if config.getoption("no_lane"):
         os.environ[lane.VARIABLE] = "no"
     config.stash[_before] = this_run.leftovers()

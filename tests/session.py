@@ -17,6 +17,7 @@ from pathlib import Path
 PREFIX = "procview-test-"
 SESSION = f"{PREFIX}{os.getpid()}"
 VARIABLE = "PROCVIEW_TEST_SESSION"
+PRELOADED = "PROCVIEW_TEST_PRELOADED"
 RUN_DIRECTORY = Path("/run/procview")
 _ENGINE_PLACES = (
     "/dev/shm/libpod*",
@@ -177,3 +178,9 @@ def _command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
         return "(gone)"
+
+
+def environment_with_modules() -> dict[str, str]:
+    """For a Python of its own that imports our compiled modules: a sanitizer that they are built with comes first."""
+    preloaded = os.environ.get(PRELOADED)
+    return dict(os.environ) if preloaded is None else os.environ | {"LD_PRELOAD": preloaded}

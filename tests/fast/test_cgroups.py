@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.containers.cgroups import Cgroup, Limits, layout
-from tests.session import new_name
+from tests.session import environment_with_modules, new_name
 
 pytest.importorskip("procview._fast.engine", reason="the engine is not built")
 from procview._fast.engine import Engine, View
@@ -253,7 +253,11 @@ def test_out_of_descriptors_is_not_taken_for_absent() -> None:
     """
     with cgroup(new_name(), 100) as inside, process(inside, "sleep", "100") as child:
         done = subprocess.run(
-            [sys.executable, "-c", EXHAUST, str(child.pid), "100"], capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", EXHAUST, str(child.pid), "100"],
+            env=environment_with_modules(),
+            timeout=60,
+            capture_output=True,
+            text=True,
         )
         assert (done.stdout, done.stderr) == ("right\n", "")
 
