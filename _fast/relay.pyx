@@ -39,6 +39,9 @@ from procview._fast.posix cimport (
 
 cdef enum:
     MOST_RELAYED_PER_OWNER = 256
+    # RELEASE is a background request. With the kernel's twelve at a time a container of many threads opens faster than its
+    # files are released, and comes to its bound of open files with few of them open.
+    MAX_BACKGROUND = 1024
     MAX_WRITE_BYTES = 4096         # nobody writes; it decides how large the kernel wants a buffer for requests to be
     # The largest is a READ of 32 pages, what the kernel asks for without FUSE_MAX_PAGES; pages have up to 64 KiB.
     REPLY_BYTES = (32 << 16) + 4096
@@ -120,8 +123,10 @@ cdef int relay_request(Relay *relay, const char *request, size_t size) noexcept 
 
 cdef void adjust_init(fuse_init_out *init) noexcept nogil:
     """What pyfuse3 answered to INIT is kept but for sizes: requests fit into the lane's buffers, replies through the
-    socket.
+    socket, and releases are not held up.
     """
+    init.max_background = MAX_BACKGROUND
+    init.congestion_threshold = MAX_BACKGROUND // 4 * 3
     init.max_write = MAX_WRITE_BYTES
     init.flags &= ~<uint32_t>FUSE_MAX_PAGES
 

@@ -196,7 +196,7 @@ def test_sizes_are_negotiated_so_that_every_message_fits(kernel: Kernel) -> None
     theirs = INIT_OUT.pack(7, 38, 131072, 0xFFFFFFFF, 16, 12, 1 << 20, 1, 256, 0, 3, *[0] * 7)
     kernel.pyfuse3.send(OUT_HEADER.pack(OUT_HEADER.size + len(theirs), 0, unique) + theirs)
     ours = INIT_OUT.unpack(kernel.reply().body)
-    assert ours == (7, 38, 131072, 0xFFFFFFFF & ~(1 << 22), 16, 12, 4096, 1, 256, 0, 3, *[0] * 7)
+    assert ours == (7, 38, 131072, 0xFFFFFFFF & ~(1 << 22), 1024, 768, 4096, 1, 256, 0, 3, *[0] * 7)
     # Once: another request may have a reply of the same size.
     unique = kernel.send(STATFS)
     kernel.relayed()
