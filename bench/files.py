@@ -9,5 +9,6 @@ FILES = {
     "uptime": "proc/uptime",
     "loadavg": "proc/loadavg",
     "partitions": "proc/partitions",
+    "vmstat": "proc/vmstat",
     "online": "sys/devices/system/cpu/online",
 }

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.bounds import Verdict
+from bench.bounds import VERDICT_HEADER, Verdict
 from bench.compile import CHECKOUT
 from bench.report import table
 from bench.stats import Samples
@@ -161,7 +161,7 @@ def main() -> int:
         return 2
     cost = measure(options.rounds)
     print(cost.report())
-    print("\n" + table("Bounds", ["what", "value", "bound", ""], [verdict.row() for verdict in cost.verdicts()]))
+    print("\n" + table("Bounds", VERDICT_HEADER, [verdict.row() for verdict in cost.verdicts()]))
     return 0 if all(verdict.kept for verdict in cost.verdicts()) else 1
 
 
