@@ -5,10 +5,11 @@
  * Arguments: the folders of cgroups that have the containers' own, n0, n1, ..., below them. Commands come one a line on
  * standard input; each answer is one line of JSON. CPU is the number of the one to run on, or -1 for any.
  *
- *   grow N                 start what is missing of N containers
- *   one CPU N WARM PATH    N durations by container 0, after WARM that do not count
- *   turns CPU ROUNDS PATH  durations of one read by each container, in turn, so often
- *   each CPU PATH...       one read of each of these files by each container; how long that took
+ *   grow N                       start what is missing of N containers
+ *   one CPU N WARM PATH          N durations by container 0, after WARM that do not count
+ *   turns CPU ROUNDS FIRST PATH  durations of one read by each container, in turn, so often; each reads FIRST before,
+ *                                which does not count: what has slept has caches to fill, and they are not the server's
+ *   each CPU PATH...             one read of each of these files by each container; how long that took
  *
  * The containers die with this process, whatever it dies of. Touches: the cgroups' lists of processes, and reads paths.
  */
@@ -40,6 +41,7 @@ static struct {
 	long warm;
 	int cpu;
 	char path[4096];
+	char before[4096]; /* read once, first; empty: nothing */
 } *shared;
 
 static long containers;
@@ -75,6 +77,8 @@ static int join_groups(long number)
 
 static int work(struct seat *seat)
 {
+	if (*shared->before && read_file(shared->before) < 0)
+		return errno;
 	for (long i = -shared->warm; i < shared->count; i++) {
 		uint64_t start = now_ns();
 
@@ -134,9 +138,10 @@ static int tell(long number, long first)
 	return await(seat, asked + 1);
 }
 
-static int set_job(int cpu, long count, long warm, const char *path)
+static int set_job(int cpu, long count, long warm, const char *before, const char *path)
 {
-	if (count < 1 || count > MAX_SAMPLES || containers == 0 || strlen(path) >= sizeof shared->path) {
+	if (count < 1 || count > MAX_SAMPLES || containers == 0 || strlen(path) >= sizeof shared->path
+	    || strlen(before) >= sizeof shared->before) {
 		errno = ERANGE;
 		return -1;
 	}
@@ -144,6 +149,7 @@ static int set_job(int cpu, long count, long warm, const char *path)
 	shared->count = count;
 	shared->warm = warm;
 	strcpy(shared->path, path);
+	strcpy(shared->before, before);
 	return run_on(cpu);
 }
 
@@ -174,12 +180,12 @@ static int command_grow(long wanted)
 
 static int command_one(int cpu, long count, long warm, const char *path)
 {
-	if (set_job(cpu, count, warm, path) < 0 || tell(0, 0) < 0)
+	if (set_job(cpu, count, warm, "", path) < 0 || tell(0, 0) < 0)
 		return failed(path);
 	return print_samples(shared->samples, count, shared->seats[0].bytes);
 }
 
-static int command_turns(int cpu, long rounds, const char *path)
+static int command_turns(int cpu, long rounds, const char *before, const char *path)
 {
 	long n = 0;
 
@@ -187,7 +193,7 @@ static int command_turns(int cpu, long rounds, const char *path)
 		errno = ERANGE;
 		return failed("number of rounds");
 	}
-	if (set_job(cpu, 1, 0, path) < 0)
+	if (set_job(cpu, 1, 0, before, path) < 0)
 		return failed(path);
 	for (long round = 0; round < rounds; round++)
 		for (long i = 0; i < containers; i++)
@@ -201,7 +207,7 @@ static int command_each(int cpu, char **paths, int path_count)
 	uint64_t start = now_ns();
 
 	for (int p = 0; p < path_count; p++) {
-		if (set_job(cpu, 1, 0, paths[p]) < 0)
+		if (set_job(cpu, 1, 0, "", paths[p]) < 0)
 			return failed(paths[p]);
 		for (long i = 0; i < containers; i++)
 			if (tell(i, -1) < 0)
@@ -217,8 +223,8 @@ static int run(char **word, int words)
 		return command_grow(atol(word[1]));
 	if (words == 5 && strcmp(word[0], "one") == 0)
 		return command_one(atoi(word[1]), atol(word[2]), atol(word[3]), word[4]);
-	if (words == 4 && strcmp(word[0], "turns") == 0)
-		return command_turns(atoi(word[1]), atol(word[2]), word[3]);
+	if (words == 5 && strcmp(word[0], "turns") == 0)
+		return command_turns(atoi(word[1]), atol(word[2]), word[3], word[4]);
 	if (words >= 3 && strcmp(word[0], "each") == 0)
 		return command_each(atoi(word[1]), word + 2, words - 2);
 	errno = EINVAL;

@@ -1,7 +1,8 @@
 """One reader among many containers: what a read costs when there are a thousand of them, and what the daemon weighs.
 
 Each container is a process (``crowd.c``), the first of a pid namespace of its own, in cgroups with limits of its own.
-The servers are fresh: until the crowd comes, they have seen one container.
+The servers are fresh: until the crowd comes, they have seen one container. Containers are old enough to be believed
+when they are measured: procview looks at one that has just started more often (docs/architecture.md).
 
 Touches: cgroups procview-bench-<pid>-crowd, one process for each container.
 """
@@ -19,12 +20,13 @@ from bench.cgroups import Limits, crowd_groups
 from bench.compile import compiled
 from bench.container import ReaderFailedError
 from bench.files import FILES
-from bench.servers import KERNEL, Server
+from bench.servers import FLOOR, KERNEL, Server
 from bench.stats import Samples
 
 FILE = "meminfo"
 _CONTROLLERS = frozenset({"cpu", "cpuacct", "cpuset", "memory", "pids", "blkio"})
 _WARM_READS = 10
+_OLD_SECONDS = 11.0
 
 
 @dataclass
@@ -38,7 +40,7 @@ class Reads:
     one_of_many: Samples = field(default_factory=Samples)
     """By that container, when all the others have read as well."""
     in_turn: Samples = field(default_factory=Samples)
-    """One by each container, round robin."""
+    """One by each container, round robin; each has just read another file, which is not timed: the floor's."""
 
 
 @dataclass
@@ -65,8 +67,8 @@ class Crowd:
     def one(self, path: Path, reads: int, *, cpu: int) -> Samples:
         return self._samples(f"one {cpu} {reads} {_WARM_READS} {path}")
 
-    def turns(self, path: Path, rounds: int, *, cpu: int) -> Samples:
-        return self._samples(f"turns {cpu} {rounds} {path}")
+    def turns(self, path: Path, rounds: int, *, first: Path, cpu: int) -> Samples:
+        return self._samples(f"turns {cpu} {rounds} {first} {path}")
 
     def each(self, paths: Sequence[Path], *, cpu: int) -> None:
         self._ask(f"each {cpu} {' '.join(map(str, paths))}")
@@ -95,29 +97,36 @@ def measure(
         server.pin([cpu])
     paths = {KERNEL: Path("/", FILES[FILE])}
     paths |= {server.name: server.mount / FILES[FILE] for server in servers if server.source(FILE) is not None}
+    first = paths.get(FLOOR, paths[KERNEL])
     found = {name: Reads() for name in paths}
     with _crowd(limits, containers) as crowd:
         start_seconds = crowd.grow(1)
+        time.sleep(_OLD_SECONDS)
         for _ in range(rounds):
             for name, path in paths.items():
                 found[name].only.add(crowd.one(path, reads, cpu=cpu))
-                found[name].only_in_turn.add(crowd.turns(path, reads, cpu=cpu))
+                found[name].only_in_turn.add(crowd.turns(path, reads, first=first, cpu=cpu))
         start_seconds += crowd.grow(containers)
         for server in servers:
             served = [server.source(file) for file in FILES]
             crowd.each([path for path in served if path is not None], cpu=cpu)
+        sampling = _idle_percent(servers, max(idle_seconds, _OLD_SECONDS))
         for _ in range(rounds):
             for name, path in paths.items():
                 found[name].one_of_many.add(crowd.one(path, reads, cpu=cpu))
-                found[name].in_turn.add(crowd.turns(path, 1, cpu=cpu))
+                found[name].in_turn.add(crowd.turns(path, 1, first=first, cpu=cpu))
         resident = {server.name: server.resident_bytes() for server in servers}
-        before = {server.name: (server.cpu_seconds(), time.monotonic()) for server in servers}
-        time.sleep(idle_seconds)
-        sampling = {}
-        for server in servers:
-            used, since = before[server.name]
-            sampling[server.name] = (server.cpu_seconds() - used) / (time.monotonic() - since) * 100
     return CrowdResult(containers, start_seconds, found, resident, sampling)
+
+
+def _idle_percent(servers: Sequence[Server], seconds: float) -> dict[str, float]:
+    before = {server.name: (server.cpu_seconds(), time.monotonic()) for server in servers}
+    time.sleep(seconds)
+    percent = {}
+    for server in servers:
+        used, since = before[server.name]
+        percent[server.name] = (server.cpu_seconds() - used) / (time.monotonic() - since) * 100
+    return percent
 
 
 @contextmanager

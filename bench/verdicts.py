@@ -89,17 +89,16 @@ def _crowd(results: Results) -> Iterator[Verdict]:
     crowd = results.crowd
     many = f"{crowd.containers:,} containers" if crowd else "many containers"
 
-    def ratios(contender: str) -> tuple[float, float, float]:
+    def ratios(contender: str) -> tuple[float, float]:
         reads = crowd.reads.get(contender) if crowd else None
         if reads is None:
-            return math.nan, math.nan, math.nan
+            return math.nan, math.nan
         return (
             reads.one_of_many.median_ns / reads.only.median_ns,
             reads.in_turn.median_ns / reads.only_in_turn.median_ns,
-            reads.in_turn.median_ns / reads.only.median_ns,
         )
 
-    whats = ("one of them / the only one", "all in turn / the only one, woken alike", "all in turn / the only one")
+    whats = ("one of them / the only one", "all in turn / the only one, woken alike")
     for what, value, compared in zip(whats, ratios(OURS), ratios(PYFUSE3), strict=True):
         yield Verdict(f"{many}, meminfo: {what}", value, bounds.CROWD_RATIO, pyfuse3=compared)
     resident = {name: crowd.resident_bytes.get(name, math.nan) / MIB if crowd else math.nan for name in (OURS, PYFUSE3)}
