@@ -147,7 +147,11 @@ def main() -> int:
     return 0 if kept or options.no_fail else 1
 
 
+_told_to_end: list[int] = []
+
+
 def _end(number: int, _frame: object) -> NoReturn:
+    _told_to_end.append(number)
     raise SystemExit(128 + number)
 
 
@@ -320,6 +324,8 @@ def _measure_hotpath(container: Container, files: list[str], effort: Effort, wor
 
 def _show(text: str) -> None:
     print("\n" + text, flush=True)
+    if _told_to_end:  # Python drops what a signal raises within its own callbacks, as around a fork
+        raise SystemExit(128 + _told_to_end[0])
 
 
 if __name__ == "__main__":

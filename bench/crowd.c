@@ -11,7 +11,7 @@
  *                                which does not count: what has slept has caches to fill, and they are not the server's
  *   each CPU PATH...             one read of each of these files by each container; how long that took
  *
- * The containers die with this process, whatever it dies of. Touches: the cgroups' lists of processes, and reads paths.
+ * At the end of its input the containers are ended; they die with this process, too, whatever it dies of. Touches: the cgroups' lists of processes, and reads paths.
  */
 #define _GNU_SOURCE
 #include "reading.h"
@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 enum { MAX_CONTAINERS = 4096, MAX_SAMPLES = 1 << 16, MAX_WORDS = 64, PATIENCE_SECONDS = 60 };
 
@@ -45,6 +46,7 @@ static struct {
 } *shared;
 
 static long containers;
+static pid_t pids[MAX_CONTAINERS];
 static char **groups;
 static int group_count;
 
@@ -170,6 +172,7 @@ static int command_grow(long wanted)
 			return failed("clone");
 		if (child == 0)
 			live(containers);
+		pids[containers] = (pid_t)child;
 	}
 	for (long i = before; i < containers; i++)
 		if (await(&shared->seats[i], 1) < 0)
@@ -231,6 +234,14 @@ static int run(char **word, int words)
 	return failed(word[0]);
 }
 
+static void end_all(void)
+{
+	for (long i = 0; i < containers; i++)
+		kill(pids[i], SIGKILL);
+	for (long i = 0; i < containers; i++)
+		waitpid(pids[i], NULL, 0);
+}
+
 int main(int argc, char **argv)
 {
 	char line[8192];
@@ -240,6 +251,7 @@ int main(int argc, char **argv)
 	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		return failed("mmap");
+	signal(SIGINT, SIG_IGN); /* of a terminal: who gives us our input ends it */
 	setvbuf(stdout, NULL, _IOFBF, 1 << 16);
 	while (fgets(line, sizeof line, stdin) != NULL) {
 		char *word[MAX_WORDS], *rest = line, *w;
@@ -252,5 +264,6 @@ int main(int argc, char **argv)
 			run(word, words);
 		fflush(stdout);
 	}
+	end_all();
 	return 0;
 }

@@ -137,6 +137,11 @@ def _crowd(limits: Limits, containers: int) -> Iterator[Crowd]:
         try:
             yield Crowd(process)
         finally:
-            # The containers die with it; its own end does not depend on what it is waiting for.
-            process.kill()
-            process.wait()
+            # It ends its containers at the end of its input; if it is stuck, they die with it.
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

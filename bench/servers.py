@@ -17,6 +17,7 @@ import psutil
 from bench import lxcfs
 from bench.compile import CHECKOUT, compiled
 from bench.files import FILES
+from bench.private import die_with_parent
 from procview.slots.publish import withdraw
 from procview.slots.skeleton import Skeleton
 
@@ -117,7 +118,13 @@ def _serving(name: str, command: list[str], mount: Path, environment: dict[str, 
     log_path = mount.parent.parent / f"{name}.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=CHECKOUT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            command,
+            cwd=CHECKOUT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent,  # interrupted in here, nobody would know of it
         )
     try:
         _wait_until_served(name, process, mount, log_path)
