@@ -84,8 +84,10 @@ class Container:
     def flooding(self, path: Path, *, threads: int, cpu: int | None) -> Iterator[None]:
         """Meanwhile so many threads read without a pause."""
         self._ask(f"flood {_word(cpu)} {threads} {path}")
-        yield
-        self._ask("calm -1")
+        try:
+            yield
+        finally:
+            self._ask("calm -1")
 
     def first_line(self, path: Path) -> str:
         """What a process of the container finds in a file: to see that the right thing is measured."""

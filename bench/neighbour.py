@@ -16,7 +16,7 @@ a stranger's 64 readers hurt no more than as many of one's own, and that twice a
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from bench.container import Container
+from bench.container import Container, ReaderFailedError
 from bench.servers import Server
 from bench.stats import Samples
 
@@ -54,8 +54,11 @@ def measure(
                 elif situation in (BESIDE_FLOOD, CROWD_IN_FLOOD):
                     around = other.flooding(other.path(server.name, FILE), threads=THREADS, cpu=flood_cpu)
                 threads = THREADS if situation in (CROWD_ALONE, CROWD_IN_FLOOD) else 1
-                with around:
-                    found[server.name][situation].add(
-                        neighbour.storm(path, threads=threads, seconds=seconds, cpu=timed_cpu)
-                    )
+                try:
+                    with around:
+                        found[server.name][situation].add(
+                            neighbour.storm(path, threads=threads, seconds=seconds, cpu=timed_cpu)
+                        )
+                except ReaderFailedError as error:
+                    raise ReaderFailedError(f"'{server.name}', {situation}: {error}") from error
     return found
