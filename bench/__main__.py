@@ -6,33 +6,29 @@ Exit status: 0 when every bound is kept, 1 when one is not (or could not be meas
 """
 
 import argparse
-import json
-import math
 import os
+import signal
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import NoReturn
 
-from bench import bounds, hook, lxcfs, propagation, report, servers
-from bench.bounds import Verdict
+from bench import crowd, hook, lxcfs, neighbour, propagation, report, servers
+from bench.bounds import MIB
 from bench.cgroups import Limits, throttled_periods
 from bench.compile import compiled
-from bench.container import Bind, Container, running_container
-from bench.endurance import MIB, Endurance, endure
+from bench.container import Bind, Container, ReaderFailedError, running_container
+from bench.endurance import endure
 from bench.files import FILES
-from bench.hook import HookCost
+from bench.idle import idle_daemons
 from bench.private import enter_private_mounts
-from bench.propagation import Propagation
-from bench.servers import KERNEL, Server
-from bench.stats import Samples
-from bench.through_fuse import PINNED, UNPINNED, Cell, fresh_latencies, latencies, rates
-
-if TYPE_CHECKING:
-    from bench.hotpath import HotPath, LargeHost
-    from bench.sampling import Sampling
+from bench.results import Results, save
+from bench.servers import FLOOR, KERNEL, LXCFS, OURS, PYFUSE3, Server
+from bench.through_fuse import PINNED, UNPINNED, fresh_latencies, latencies, rates
+from bench.verdicts import verdicts
 
 MEMORY_BYTES = 512 * MIB
 RATE_FILES = ("meminfo", "stat", "cpuinfo")
@@ -49,7 +45,13 @@ class Effort:
     rate_rounds: int
     rate_seconds: float
     endurance_reads: int
-    sampled_containers: int
+    containers: int
+    crowd_rounds: int
+    crowd_reads: int
+    sampling_seconds: float
+    idle_seconds: float
+    flood_rounds: int
+    flood_seconds: float
     hook_runs: int
     propagated: tuple[int, ...]
 
@@ -61,7 +63,13 @@ FULL = Effort(
     rate_rounds=3,
     rate_seconds=1.0,
     endurance_reads=100_000,
-    sampled_containers=1000,
+    containers=1000,
+    crowd_rounds=10,
+    crowd_reads=200,
+    sampling_seconds=15.0,
+    idle_seconds=30.0,
+    flood_rounds=5,
+    flood_seconds=1.0,
     hook_runs=hook.ROUNDS,
     propagated=propagation.COUNTS,
 )
@@ -72,71 +80,79 @@ QUICK = Effort(
     rate_rounds=1,
     rate_seconds=0.3,
     endurance_reads=10_000,
-    sampled_containers=100,
+    containers=100,
+    crowd_rounds=5,
+    crowd_reads=100,
+    sampling_seconds=5.0,
+    idle_seconds=6.0,
+    flood_rounds=2,
+    flood_seconds=0.25,
     hook_runs=10,
     propagated=propagation.COUNTS[:2],
 )
 
 
-@dataclass
-class Results:
-    latency: dict[Cell, Samples] = field(default_factory=dict)
-    fresh: dict[Cell, Samples] = field(default_factory=dict)
-    rate: dict[Cell, float] = field(default_factory=dict)
-    endurance: list[Endurance] = field(default_factory=list)
-    hotpath: "dict[str, HotPath]" = field(default_factory=dict)
-    large_host: "LargeHost | None" = None
-    sampling: "Sampling | None" = None
-    hook: HookCost | None = None
-    propagation: list[Propagation] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-
-
 def main() -> int:
     options = _arguments()
     if os.geteuid() != 0:
-        print("bench: needs root: it mounts file systems and makes cgroups", file=sys.stderr)
+        print("bench: needs root: it mounts file systems and makes cgroups; no bound can be measured", file=sys.stderr)
         return 2
+    # What is told to end cleans up, as after an error.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
     effort = QUICK if options.quick else FULL
     if options.reads is not None:
         effort.endurance_reads = options.reads
     # What writes into the checkout comes first; what needs the network as well.
-    compiled("floor")
-    compiled("reader")
+    for name in ("floor", "reader", "crowd"):
+        compiled(name)
     results = Results()
+    reasons: dict[str, str] = {}
     lxcfs_version = "(none)"
     try:
         lxcfs.program()
         lxcfs_version = lxcfs.version()
     except lxcfs.LxcfsUnavailableError as error:
         results.missing.append(f"lxcfs: {error}")
+        reasons[LXCFS] = "no lxcfs"
     limits = Limits(MEMORY_BYTES, tuple(sorted(os.sched_getaffinity(0)))[-options.cpus :])
-    print(report.heading(limits, lxcfs_version), flush=True)
+    heading = report.heading(limits, lxcfs_version)
+    print(heading, flush=True)
     results.hook = hook.measure(effort.hook_runs)
     _show(results.hook.report())
     enter_private_mounts()
     with tempfile.TemporaryDirectory(prefix="procview-bench-") as work, ExitStack() as stack:
-        running = _start_servers(stack, Path(work), results, with_lxcfs=lxcfs_version != "(none)")
+        running = _start_servers(stack, Path(work), results, reasons)
         offers = _offers(running)
         binds = _binds(running, offers)
         container = stack.enter_context(running_container(Path(work), limits, binds))
         _measure(container, running, offers, effort, Path(work), results)
+        _measure_neighbour(container, running, binds, effort, Path(work), results)
         throttled = throttled_periods(container.groups)
         _measure_propagation(running, effort, Path(work), results)
+    _measure_crowd(limits, effort, results, reasons)
     _measure_sampling(limits, effort, results)
     if throttled:
         results.missing.append(
             f"the quota throttled the readers in {throttled} periods: rates of the kernel's own files suffer from it"
         )
-    for line in results.missing:
+    for line in dict.fromkeys(results.missing):
         print(f"\nnote: {line}")
-    verdicts = _verdicts(results)
-    print("\n" + report.verdict_table(verdicts))
+    found = verdicts(results, reasons=reasons)
+    print("\n" + report.verdict_table(found))
     if options.json:
-        _save(Path(options.json), limits, lxcfs_version, results, verdicts)
-    kept = all(verdict.kept for verdict in verdicts)
+        save(Path(options.json), heading, results, found)
+    kept = all(verdict.kept for verdict in found)
     print("\nevery bound is kept" if kept else "\nFAIL: not every bound is kept")
     return 0 if kept or options.no_fail else 1
+
+
+_told_to_end: list[int] = []
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    _told_to_end.append(number)
+    raise SystemExit(128 + number)
 
 
 def _arguments() -> argparse.Namespace:
@@ -153,17 +169,22 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _start_servers(stack: ExitStack, work: Path, results: Results, *, with_lxcfs: bool) -> list[Server]:
-    wanted: list[AbstractContextManager[Server]] = [servers.floor(work)]
-    if with_lxcfs:
-        wanted.append(servers.lxcfs_server(work))
-    wanted.append(servers.ours(work))
+def _start_servers(stack: ExitStack, work: Path, results: Results, reasons: dict[str, str]) -> list[Server]:
+    wanted: dict[str, Callable[[Path], AbstractContextManager[Server]]] = {
+        FLOOR: servers.floor,
+        LXCFS: servers.lxcfs_server,
+        OURS: servers.ours,
+        PYFUSE3: servers.pyfuse3_alone,
+    }
     running = []
-    for server in wanted:
+    for name, start in wanted.items():
+        if name in reasons:
+            continue
         try:
-            running.append(stack.enter_context(server))
+            running.append(stack.enter_context(start(work)))
         except servers.ServerFailedError as error:
             results.missing.append(str(error))
+            reasons[name] = f"no {name}"
     return running
 
 
@@ -219,6 +240,8 @@ def _measure(
 
     cpu = container.limits.cpus[-1]
     for server in running:
+        if server.name == PYFUSE3:
+            continue  # its time is in the tables above
         served = [file for file in files if server.name in offers[file]]
         results.endurance.append(endure(container, server, served, reads=effort.endurance_reads, readers=4, cpu=cpu))
     _show(report.endurance_table(results.endurance))
@@ -228,7 +251,7 @@ def _check_contents(container: Container, offers: dict[str, list[str]], results:
     """A fast answer is worth nothing when it is the host's: those that scope must show the container's limit."""
     for contender in offers["meminfo"]:
         line = container.first_line(container.path(contender, "meminfo"))
-        if contender in ("lxcfs", "ours") and line.split()[1] != str(MEMORY_BYTES // 1024):
+        if contender in (LXCFS, OURS, PYFUSE3) and line.split()[1] != str(MEMORY_BYTES // 1024):
             results.missing.append(f"WRONG BYTES: {contender} shows the container '{line}'")
 
 
@@ -242,13 +265,51 @@ def _measure_propagation(running: list[Server], effort: Effort, work: Path, resu
     _show("Views of all slots into mount namespaces, medians\n" + propagation.table(results.propagation))
 
 
+def _measure_neighbour(
+    container: Container, running: list[Server], binds: Sequence[Bind], effort: Effort, work: Path, results: Results
+) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(set(container.limits.cpus)) < 2:
+        results.missing.append("neighbour: needs a container on two CPUs, one for the flood and one for what is timed")
+        return
+    try:
+        with running_container(work, container.limits, binds, "-flood") as other:
+            results.neighbour = neighbour.measure(
+                container, other, running, all_cpus=cpus, rounds=effort.flood_rounds, seconds=effort.flood_seconds
+            )
+    except ReaderFailedError as error:
+        results.missing.append(f"neighbour: a read failed: {error}")
+        return
+    _show(report.neighbour_table(results.neighbour))
+
+
+def _measure_crowd(limits: Limits, effort: Effort, results: Results, reasons: dict[str, str]) -> None:
+    """With servers that nobody has read yet. Meanwhile, two others are not read at all."""
+    with tempfile.TemporaryDirectory(prefix="procview-bench-") as directory, ExitStack() as stack:
+        work = Path(directory)
+        idle = stack.enter_context(idle_daemons(work, limits))
+        with ExitStack() as crowded:
+            running = _start_servers(crowded, work, results, reasons)
+            results.crowd = crowd.measure(
+                running,
+                limits,
+                containers=effort.containers,
+                rounds=effort.crowd_rounds,
+                reads=effort.crowd_reads,
+                idle_seconds=effort.sampling_seconds,
+            )
+        _show(report.crowd_table(results.crowd))
+        results.idle = idle.count(effort.idle_seconds)
+    _show(report.idle_lines(results.idle))
+
+
 def _measure_sampling(limits: Limits, effort: Effort, results: Results) -> None:
     try:
         from bench import sampling
     except ImportError as error:
         results.missing.append(f"load sampling: {error}")
         return
-    results.sampling = sampling.measure(limits, containers=effort.sampled_containers)
+    results.sampling = sampling.measure(limits, containers=effort.containers)
     _show(report.sampling_lines(results.sampling))
 
 
@@ -265,57 +326,10 @@ def _measure_hotpath(container: Container, files: list[str], effort: Effort, wor
     _show(report.large_host_lines(results.large_host))
 
 
-def _verdicts(results: Results) -> list[Verdict]:
-    verdicts = []
-    for file, limit in bounds.HOT_PATH_RATIO.items():
-        result = results.hotpath.get(file)
-        value = result.render.median_ns / result.kernel.median_ns if result else math.nan
-        verdicts.append(Verdict(f"hot path: render of {file} / kernel's open-read-close", value, limit))
-    value = results.large_host.render.median_ns / 1e6 if results.large_host else math.nan
-    verdicts.append(Verdict("hot path: cpuinfo of 256 CPUs", value, bounds.LARGE_CPUINFO_NS / 1e6, unit=" ms"))
-    for file, limit in bounds.LXCFS_RATIO.items():
-        medians = [results.latency.get(Cell(PINNED, file, name), Samples()).median_ns for name in ("lxcfs", "ours")]
-        verdicts.append(
-            Verdict(f"through FUSE, pinned: lxcfs / ours, {file}", medians[0] / medians[1], limit, at_least=True)
-        )
-    verdicts += results.hook.verdicts() if results.hook else []
-    ours = next((result for result in results.endurance if result.contender == "ours"), None)
-    reads = f"{ours.reads:,} reads" if ours else "reads"
-    peak, growth = (ours.peak_bytes / MIB, ours.growth_bytes / MIB) if ours else (math.nan, math.nan)
-    verdicts.append(Verdict(f"resident memory over {reads}", peak, bounds.RESIDENT_BYTES / MIB, unit=" MiB"))
-    verdicts.append(
-        Verdict(f"its growth after the first tenth of {reads}", growth, bounds.GROWTH_BYTES / MIB, unit=" MiB")
-    )
-    return verdicts
-
-
-def _save(path: Path, limits: Limits, lxcfs_version: str, results: Results, verdicts: list[Verdict]) -> None:
-    def cells(values: dict[Cell, Samples]) -> list[dict[str, Any]]:
-        return [{**asdict(cell), **samples.summary()} for cell, samples in values.items()]
-
-    large = results.large_host
-    document = {
-        "heading": report.heading(limits, lxcfs_version).splitlines(),
-        "latency": cells(results.latency),
-        "fresh": cells(results.fresh),
-        "rate": [{**asdict(cell), "reads_per_second": value} for cell, value in results.rate.items()],
-        "endurance": [asdict(result) for result in results.endurance],
-        "hotpath": {
-            file: {name: getattr(result, name).summary() for name in ("kernel", "identify", "render")}
-            for file, result in results.hotpath.items()
-        },
-        "large_host": {"first_ns": large.first_ns, **large.render.summary()} if large else None,
-        "sampling": asdict(results.sampling) if results.sampling else None,
-        "hook": {what: runs.summary() for what, runs in results.hook.runs.items()} if results.hook else None,
-        "propagation": [asdict(one) for one in results.propagation],
-        "verdicts": [{**asdict(verdict), "kept": verdict.kept} for verdict in verdicts],
-        "notes": results.missing,
-    }
-    path.write_text(json.dumps(document, indent=1) + "\n")
-
-
 def _show(text: str) -> None:
     print("\n" + text, flush=True)
+    if _told_to_end:  # Python drops what a signal raises within its own callbacks, as around a fork
+        raise SystemExit(128 + _told_to_end[0])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The control groups of the measured container: a child named procview-bench-<pid> in each hierarchy mounted here.
+"""The control groups of measured containers: children named procview-bench-<pid> in each hierarchy mounted here.
 
 Touches only the groups it makes; on cgroup v2 it also enables controllers at the root where they are off, and undoes
 that.
@@ -7,7 +7,7 @@ that.
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,27 +54,57 @@ def hierarchies(mountinfo: Path = Path("/proc/self/mountinfo")) -> list[Hierarch
 
 
 @contextmanager
-def container_groups(limits: Limits) -> Iterator[list[Path]]:
-    """The groups of one container, with its limits set; removed at the end, when its processes are gone."""
+def container_groups(limits: Limits, name: str = "") -> Iterator[list[Path]]:
+    """The groups of one container, with its limits set; removed at the end, when its processes are gone.
+
+    ``name`` tells several containers of one run apart.
+    """
     made: list[Path] = []
     enabled: list[tuple[Path, str]] = []
     try:
         for hierarchy in hierarchies():
             if hierarchy.unified:
                 enabled += _enable(hierarchy.mount_point)
-            group = hierarchy.mount_point / f"procview-bench-{os.getpid()}"
+            group = hierarchy.mount_point / f"procview-bench-{os.getpid()}{name}"
             group.mkdir()
             made.append(group)
-            if hierarchy.unified:
-                _limit_v2(group, limits)
-            else:
-                _limit_v1(group, hierarchy.controllers, limits)
+            _limit(group, hierarchy, limits)
         yield made
     finally:
         for group in made:
             _remove(group)
         for root, controller in enabled:
-            (root / "cgroup.subtree_control").write_text(f"-{controller}")
+            with suppress(OSError):  # in use by somebody else meanwhile
+                (root / "cgroup.subtree_control").write_text(f"-{controller}")
+
+
+@contextmanager
+def crowd_groups(limits: Limits, count: int, controllers: frozenset[str]) -> Iterator[list[Path]]:
+    """Groups whose children n0, n1, ... are those of ``count`` containers, with limits set, in the hierarchies that
+    have one of these controllers (and in the unified one). All of them are removed at the end.
+    """
+    with container_groups(limits, "-crowd") as groups:
+        places = {hierarchy.mount_point: hierarchy for hierarchy in hierarchies()}
+        wanted = [group for group in groups if _has(places[group.parent], controllers)]
+        made: list[Path] = []
+        try:
+            for group in wanted:
+                hierarchy = places[group.parent]
+                if hierarchy.unified:
+                    _enable(group)
+                for number in range(count):
+                    child = group / f"n{number}"
+                    child.mkdir()
+                    made.append(child)
+                    _limit(child, hierarchy, limits)
+            yield wanted
+        finally:
+            for child in made:
+                _remove(child)
+
+
+def _has(hierarchy: Hierarchy, controllers: frozenset[str]) -> bool:
+    return hierarchy.unified or bool(hierarchy.controllers & controllers)
 
 
 def join(groups: list[Path]) -> None:
@@ -94,14 +124,24 @@ def throttled_periods(groups: list[Path]) -> int:
     return total
 
 
-def _enable(root: Path) -> list[tuple[Path, str]]:
-    """Controllers that this call switched on for the children of the root."""
-    there = (root / "cgroup.controllers").read_text().split()
-    on = (root / "cgroup.subtree_control").read_text().split()
-    missing = [name for name in V2_CONTROLLERS if name in there and name not in on]
-    for name in missing:
-        (root / "cgroup.subtree_control").write_text(f"+{name}")
-    return [(root, name) for name in missing]
+def _enable(group: Path) -> list[tuple[Path, str]]:
+    """Controllers that this call switched on for the children of a group of v2; those that cannot be on stay off."""
+    there = (group / "cgroup.controllers").read_text().split()
+    on = (group / "cgroup.subtree_control").read_text().split()
+    enabled = []
+    for name in V2_CONTROLLERS:
+        if name in there and name not in on:
+            with suppress(OSError):  # cpu, where processes have real-time priorities
+                (group / "cgroup.subtree_control").write_text(f"+{name}")
+                enabled.append((group, name))
+    return enabled
+
+
+def _limit(group: Path, hierarchy: Hierarchy, limits: Limits) -> None:
+    if hierarchy.unified:
+        _limit_v2(group, limits)
+    else:
+        _limit_v1(group, hierarchy.controllers, limits)
 
 
 def _limit_v2(group: Path, limits: Limits) -> None:

@@ -67,14 +67,27 @@ class Container:
         """Each read by a process that was just forked."""
         return self._samples(f"fresh {_word(cpu)} {count} {path}")
 
-    def rate(self, path: Path, *, readers: int, seconds: float, cpu: int | None) -> float:
-        """Reads per second of several processes together."""
+    def rate(self, path: Path, *, readers: int, seconds: float, cpu: int | None) -> tuple[float, int]:
+        """Reads per second of several processes together, and their number."""
         answer = self._ask(f"rate {_word(cpu)} {readers} {seconds} {path}")
-        return float(answer["reads"]) / float(answer["seconds"])
+        return float(answer["reads"]) / float(answer["seconds"]), int(answer["reads"])
 
     def drain(self, paths: Sequence[Path], count: int, *, readers: int, cpu: int | None) -> None:
         """So many reads over all these files."""
         self._ask(f"drain {_word(cpu)} {readers} {count} {' '.join(map(str, paths))}")
+
+    def storm(self, path: Path, *, threads: int, seconds: float, cpu: int | None) -> Samples:
+        """All reads of so many threads in this time."""
+        return self._samples(f"storm {_word(cpu)} {threads} {seconds} {path}")
+
+    @contextmanager
+    def flooding(self, path: Path, *, threads: int, cpu: int | None) -> Iterator[None]:
+        """Meanwhile so many threads read without a pause."""
+        self._ask(f"flood {_word(cpu)} {threads} {path}")
+        try:
+            yield
+        finally:
+            self._ask("calm -1")
 
     def first_line(self, path: Path) -> str:
         """What a process of the container finds in a file: to see that the right thing is measured."""
@@ -106,12 +119,13 @@ class Container:
 
 
 @contextmanager
-def running_container(work: Path, limits: Limits, binds: Sequence[Bind]) -> Iterator[Container]:
-    root = work / "container"
+def running_container(work: Path, limits: Limits, binds: Sequence[Bind], name: str = "") -> Iterator[Container]:
+    """``name`` tells several of one run apart."""
+    root = work / f"container{name}"
     root.mkdir()
     pairs = [str(part) for bind in binds for part in (bind.source, root / bind.contender / bind.file)]
     namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    with container_groups(limits) as groups:
+    with container_groups(limits, name) as groups:
         process = subprocess.Popen(
             [*namespaces, "sh", "-c", INIT, "init", str(root), str(compiled("reader")), *pairs],
             stdin=subprocess.PIPE,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from bench.container import Container
 from bench.servers import Server
 
-MIB = 1 << 20
 STEPS = 10
 
 

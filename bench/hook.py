@@ -20,8 +20,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.bounds import Verdict
+from bench.bounds import VERDICT_HEADER, Verdict
 from bench.compile import CHECKOUT
+from bench.private import die_with_parent
 from bench.report import table
 from bench.stats import Samples
 from procview.shipped import hook_program
@@ -120,24 +121,23 @@ def _daemon(directory: Path) -> Iterator[tuple["subprocess.Popen[bytes]", Skelet
     log = directory / "log"
     (directory / "config.toml").write_text("", encoding="utf-8")
     argv = [sys.executable, "-m", "procview", "serve", "--run-directory", f"{directory}/run"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*argv, "--config", f"{directory}/config.toml"],
-            cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-        )  # fmt: skip
     skeleton = Skeleton(f"{directory}/run")
-    try:
+    with ExitStack() as stack:
+        stack.callback(skeleton.remove)
+        stack.callback(withdraw, skeleton)
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*argv, "--config", f"{directory}/config.toml"],
+                cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=die_with_parent,
+            )  # fmt: skip
+        stack.callback(process.wait, _START_SECONDS)
+        stack.callback(process.terminate)
         deadline = time.monotonic() + _START_SECONDS
         while "serving " not in log.read_text(errors="replace"):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the daemon does not serve: {log.read_text(errors='replace')}")
             time.sleep(0.02)
         yield process, skeleton
-    finally:
-        process.terminate()
-        process.wait(_START_SECONDS)
-        withdraw(skeleton)
-        skeleton.remove()
 
 
 @contextmanager
@@ -161,7 +161,7 @@ def main() -> int:
         return 2
     cost = measure(options.rounds)
     print(cost.report())
-    print("\n" + table("Bounds", ["what", "value", "bound", ""], [verdict.row() for verdict in cost.verdicts()]))
+    print("\n" + table("Bounds", VERDICT_HEADER, [verdict.row() for verdict in cost.verdicts()]))
     return 0 if all(verdict.kept for verdict in cost.verdicts()) else 1
 
 

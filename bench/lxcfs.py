@@ -21,7 +21,10 @@ def program() -> Path:
     """The lxcfs executable; downloads and unpacks the package when it is not there yet."""
     executable = UNPACKED / "usr/bin/lxcfs"
     if not executable.exists():
-        UNPACKED.mkdir(parents=True, exist_ok=True)
+        try:
+            UNPACKED.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LxcfsUnavailableError(f"no place for it: {error}") from error
         # apt's own unprivileged user cannot write into the checkout of root.
         _run("apt-get", "download", "-o", "APT::Sandbox::User=root", "lxcfs")
         packages = sorted(UNPACKED.glob("lxcfs_*.deb"))

@@ -1,99 +1,33 @@
 /*
  * The reader: what every contender is measured with, inside the container, so that Python's own costs stay out of it.
  *
- * One measurement is open, read to the end of the file (a read that returns 0), close, between two readings of
- * CLOCK_MONOTONIC. Commands come as arguments, or one a line on standard input (so that one process serves a whole run);
- * each answer is one line of JSON. CPU is the number of the one to run on, or -1 for any.
+ * Commands come as arguments, or one a line on standard input (so that one process serves a whole run); each answer is
+ * one line of JSON. CPU is the number of the one to run on, or -1 for any.
  *
  *   time CPU N WARM PATH        N durations in ns, after WARM that do not count; median, p90, p99
  *   fresh CPU N PATH            the same, each by a process of its own that was just forked: nothing can know it yet
  *   rate CPU READERS S PATH     reads/s of READERS processes in S seconds
  *   drain CPU READERS N PATH... N reads in all by READERS processes, over the paths in turn
+ *   storm CPU THREADS S PATH    durations of all reads of THREADS threads in S seconds
+ *   flood CPU THREADS PATH      the answer comes at once; so many threads read until the flood is ended
+ *   calm CPU                    ends the flood; the number of its reads
  *
  * Touches: reads the paths it is given, and nothing else.
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <sched.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "reading.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <signal.h>
-#include <time.h>
-#include <unistd.h>
 
 enum { MAX_SAMPLES = 1 << 16, MAX_READERS = 64, MAX_WORDS = 64 };
 
-/* Large enough for every file here in one read, small enough that FUSE does not pin pages for nothing. */
-static char buffer[1 << 16] __attribute__((aligned(4096)));
-
 /* Shared with the forked readers. */
 static uint64_t *shared;
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static int failed(const char *what)
-{
-	printf("{\"error\": \"%s: %s\"}\n", what, strerror(errno));
-	return 1;
-}
-
-static int run_on(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	for (int i = 0; i < CPU_SETSIZE; i++)
-		if (cpu < 0 || i == cpu)
-			CPU_SET(i, &set);
-	return sched_setaffinity(0, sizeof set, &set);
-}
-
-/* Bytes in the file, or -1. */
-static long read_file(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	long total = 0;
-	ssize_t got;
-
-	if (fd < 0)
-		return -1;
-	while ((got = read(fd, buffer, sizeof buffer)) > 0)
-		total += got;
-	close(fd);
-	return got < 0 ? -1 : total;
-}
-
-static int compare(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-static int print_samples(uint64_t *samples, long n, long bytes)
-{
-	qsort(samples, (size_t)n, sizeof *samples, compare);
-	printf("{\"n\": %ld, \"bytes\": %ld, ", n, bytes);
-	printf("\"median_ns\": %lu, \"p90_ns\": %lu, \"p99_ns\": %lu, ", samples[n / 2], samples[n * 90 / 100],
-	       samples[n * 99 / 100]);
-	printf("\"samples_ns\": [");
-	for (long i = 0; i < n; i++)
-		printf("%s%lu", i ? "," : "", samples[i]);
-	printf("]}\n");
-	return 0;
-}
 
 static int command_time(long n, long warm, const char *path)
 {
@@ -234,6 +168,148 @@ static int command_drain(long readers, long n, char **paths, int path_count)
 	return 0;
 }
 
+/* Threads of this process, each with a buffer of its own. */
+struct reading {
+	pthread_t thread;
+	const char *path;
+	int cpu;
+	int error;
+	uint64_t end;     /* 0: until calm */
+	uint64_t reads;
+	uint64_t *samples; /* NULL: nobody wants to know */
+	uint64_t room;    /* beyond it, the oldest are overwritten */
+};
+
+static struct reading readings[MAX_READERS];
+static struct {
+	struct reading of[MAX_READERS];
+	char path[4096];
+	long threads;
+	atomic_int calm;
+} flood;
+
+static void *keep_reading(void *argument)
+{
+	struct reading *self = argument;
+	char *own = aligned_alloc(4096, BUFFER_BYTES);
+
+	if (own == NULL || run_on(self->cpu) < 0) {
+		self->error = errno;
+		free(own);
+		return NULL;
+	}
+	memset(own, 0, BUFFER_BYTES);
+	while (self->end ? now_ns() < self->end : !atomic_load(&flood.calm)) {
+		uint64_t start = now_ns();
+
+		if (read_into(self->path, own) < 0) {
+			self->error = errno;
+			break;
+		}
+		if (self->samples)
+			self->samples[self->reads % self->room] = now_ns() - start;
+		self->reads++;
+	}
+	free(own);
+	return NULL;
+}
+
+static long start_threads(struct reading *of, long threads, int cpu, const char *path)
+{
+	for (long i = 0; i < threads; i++) {
+		of[i].path = path;
+		of[i].cpu = cpu;
+		of[i].error = 0;
+		of[i].reads = 0;
+		errno = pthread_create(&of[i].thread, NULL, keep_reading, &of[i]);
+		if (errno)
+			return i;
+	}
+	return threads;
+}
+
+/* Their reads; errno says whether one failed. */
+static uint64_t join_threads(struct reading *of, long threads)
+{
+	uint64_t reads = 0;
+
+	errno = 0;
+	for (long i = 0; i < threads; i++) {
+		pthread_join(of[i].thread, NULL);
+		reads += of[i].reads;
+		if (of[i].error)
+			errno = of[i].error;
+	}
+	return reads;
+}
+
+static int command_storm(int cpu, long threads, double seconds, const char *path)
+{
+	uint64_t room, end = now_ns() + (uint64_t)(seconds * 1e9);
+	long started, n = 0;
+
+	if (threads < 1 || threads > MAX_READERS) {
+		errno = ERANGE;
+		return failed("number of threads");
+	}
+	room = MAX_SAMPLES / (uint64_t)threads;
+	for (long i = 0; i < threads; i++) {
+		readings[i].end = end;
+		readings[i].samples = shared + (uint64_t)i * room;
+		readings[i].room = room;
+	}
+	started = start_threads(readings, threads, cpu, path);
+	join_threads(readings, started);
+	if (started < threads || errno)
+		return failed(path);
+	for (long i = 0; i < threads; i++) {
+		uint64_t kept = readings[i].reads < room ? readings[i].reads : room;
+
+		memmove(shared + n, readings[i].samples, kept * sizeof *shared);
+		n += (long)kept;
+	}
+	if (n == 0) {
+		errno = ETIME;
+		return failed(path);
+	}
+	return print_samples(shared, n, read_file(path));
+}
+
+static int command_calm(void)
+{
+	uint64_t reads;
+
+	atomic_store(&flood.calm, 1);
+	reads = join_threads(flood.of, flood.threads);
+	flood.threads = 0;
+	if (errno)
+		return failed("flood");
+	printf("{\"reads\": %lu}\n", reads);
+	return 0;
+}
+
+static int command_flood(int cpu, long threads, const char *path)
+{
+	if (flood.threads || threads < 1 || threads > MAX_READERS || strlen(path) >= sizeof flood.path) {
+		errno = ERANGE;
+		return failed("flood");
+	}
+	strcpy(flood.path, path);
+	atomic_store(&flood.calm, 0);
+	flood.threads = start_threads(flood.of, threads, cpu, flood.path);
+	if (flood.threads < threads) {
+		int error = errno;
+
+		atomic_store(&flood.calm, 1);
+		join_threads(flood.of, flood.threads);
+		flood.threads = 0;
+		errno = error;
+		return failed("flood");
+	}
+	printf("{\"threads\": %ld}\n", threads);
+	return 0;
+}
+
 static int run(char **word, int words)
 {
 	if (words >= 2 && run_on(atoi(word[1])) < 0)
@@ -246,6 +322,12 @@ static int run(char **word, int words)
 		return command_rate(atol(word[2]), atof(word[3]), word[4]);
 	if (words >= 5 && strcmp(word[0], "drain") == 0)
 		return command_drain(atol(word[2]), atol(word[3]), word + 4, words - 4);
+	if (words == 5 && strcmp(word[0], "storm") == 0)
+		return command_storm(atoi(word[1]), atol(word[2]), atof(word[3]), word[4]);
+	if (words == 4 && strcmp(word[0], "flood") == 0)
+		return command_flood(atoi(word[1]), atol(word[2]), word[3]);
+	if (words == 2 && strcmp(word[0], "calm") == 0)
+		return command_calm();
 	errno = EINVAL;
 	return failed(word[0]);
 }

@@ -10,19 +10,25 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.bounds import HOT_PATH_RATIO, Verdict
+from bench.bounds import HOT_PATH_RATIO, MIB, VERDICT_HEADER, Verdict
 from bench.cgroups import Limits, hierarchies
-from bench.endurance import MIB, Endurance
-from bench.servers import KERNEL
+from bench.crowd import CrowdResult
+from bench.endurance import Endurance
+from bench.idle import Idle
+from bench.neighbour import ALONE, BESIDE_FLOOD, BESIDE_OWN, CROWD_ALONE, CROWD_IN_FLOOD, SITUATIONS, Neighbour
+from bench.servers import FLOOR, KERNEL, LXCFS, OURS, PYFUSE3
 from bench.stats import Samples
-from bench.through_fuse import Cell
+from bench.through_fuse import Cell, Rate
 
 if TYPE_CHECKING:
     # It imports the compiled engine, and the rest of the benchmark runs without that.
     from bench.hotpath import HotPath, LargeHost
     from bench.sampling import Sampling
 
-CONTENDERS = (KERNEL, "floor", "lxcfs", "ours")
+CONTENDERS = (KERNEL, FLOOR, LXCFS, OURS, PYFUSE3)
+SERVERS = CONTENDERS[1:]
+SLOWEST_READS_OF = (FLOOR, LXCFS, OURS)
+"""Whose 99th percentiles a table of 120 columns has room for."""
 
 
 def heading(limits: Limits, lxcfs_version: str) -> str:
@@ -56,29 +62,95 @@ def latency_table(title: str, placement: str, files: Sequence[str], cells: Mappi
                 ratio(medians["ours"], medians["floor"]),
                 ratio(medians["ours"], medians[KERNEL]),
                 *(usec(medians[name]) for name in CONTENDERS),
-                *(usec(at(file, name).p99_ns) for name in CONTENDERS),
+                *(usec(at(file, name).p99_ns) for name in SLOWEST_READS_OF),
             ]
         )
-    header = ["file", "lxcfs/ours", "ours/floor", "ours/kernel", *CONTENDERS, *(f"p99 {name}" for name in CONTENDERS)]
+    header = [
+        "file",
+        "lxcfs/ours",
+        "ours/floor",
+        "ours/kernel",
+        *CONTENDERS,
+        *(f"p99 {name}" for name in SLOWEST_READS_OF),
+    ]
     return table(f"{title}, {placement}: ratios of medians, then medians and p99 in µs", header, rows)
 
 
-def rate_table(title: str, placement: str, files: Sequence[str], cells: Mapping[Cell, float]) -> str:
-    def at(file: str, contender: str) -> float:
-        return cells.get(Cell(placement, file, contender), math.nan)
+def rate_table(title: str, placement: str, files: Sequence[str], cells: Mapping[Cell, Rate]) -> str:
+    def at(file: str, contender: str) -> Rate:
+        return cells.get(Cell(placement, file, contender), Rate())
 
+    rows = []
+    for file in files:
+        per_second = {name: at(file, name).reads_per_second for name in CONTENDERS}
+        rows.append(
+            [
+                file,
+                *(ratio(per_second[OURS], per_second[name]) for name in (LXCFS, FLOOR, KERNEL)),
+                *(thousands(per_second[name]) for name in CONTENDERS),
+                *(number(at(file, name).cpu_usec_per_read) for name in SERVERS),
+            ]
+        )
+    header = ["file", "ours/lxcfs", "/floor", "/kernel", *CONTENDERS, *(f"CPU {name}" for name in SERVERS)]
+    return table(
+        f"{title}, {placement}: ratios, then reads/s, then the server's CPU time of a read in µs", header, rows
+    )
+
+
+def neighbour_table(results: Neighbour) -> str:
     rows = [
         [
-            file,
-            ratio(at(file, "ours"), at(file, "lxcfs")),
-            ratio(at(file, "ours"), at(file, "floor")),
-            ratio(at(file, "ours"), at(file, KERNEL)),
-            *(thousands(at(file, name)) for name in CONTENDERS),
+            server,
+            ratio(found[BESIDE_FLOOD].p99_ns, found[BESIDE_OWN].p99_ns),
+            ratio(found[CROWD_IN_FLOOD].p99_ns, found[CROWD_ALONE].p99_ns),
+            ratio(found[BESIDE_FLOOD].p99_ns, found[ALONE].p99_ns),
+            *(usec(found[situation].p99_ns, 0) for situation in SITUATIONS),
         ]
-        for file in files
+        for server, found in results.items()
     ]
-    header = ["file", "ours/lxcfs", "ours/floor", "ours/kernel", *CONTENDERS]
-    return table(f"{title}, {placement}: ratios, then reads/s", header, rows)
+    header = ["server", "flood/own", "64 in flood/alone", "flood/alone", *SITUATIONS]
+    title = "A neighbour of a container with 64 readers, meminfo: ratios of its p99, then p99 in µs"
+    return (
+        table(title, header, rows) + "\n(flood on one CPU, timed reads on another, server on any: bench/neighbour.py)"
+    )
+
+
+def crowd_table(result: CrowdResult) -> str:
+    rows = []
+    for name, reads in result.reads.items():
+        medians = [s.median_ns for s in (reads.only, reads.one_of_many, reads.only_in_turn, reads.in_turn)]
+        rows.append(
+            [
+                name,
+                ratio(medians[1], medians[0]),
+                ratio(medians[3], medians[2]),
+                *(usec(value) for value in medians),
+                number(result.resident_bytes.get(name, math.nan) / MIB),
+                number(result.sampling_percent.get(name, math.nan), 2),
+            ]
+        )
+    header = [
+        "",
+        "one of many/only",
+        "in turn/only",
+        "only",
+        "one of many",
+        "only, woken",
+        "in turn",
+        "MiB",
+        "idle CPU %",
+    ]
+    title = f"{result.containers:,} containers, meminfo, pinned: ratios of medians, then medians in µs; the server"
+    return (
+        table(title, header, rows) + f"\n(started in {result.start_seconds:.2f} s; 'woken': as in turns, for each read)"
+    )
+
+
+def idle_lines(result: Idle) -> str:
+    return (
+        f"Wake-ups per minute while nobody reads, counted for {result.seconds:.0f} s: the daemon {result.daemon:.1f}; "
+        f"one that samples the load of a container {result.sampling_daemon:.1f}; the guard {result.guard:.1f}"
+    )
 
 
 def sampling_lines(result: "Sampling") -> str:
@@ -154,7 +226,7 @@ def large_host_lines(result: "LargeHost") -> str:
 
 
 def verdict_table(verdicts: Iterable[Verdict]) -> str:
-    return table("Bounds", ["what", "value", "bound", ""], [verdict.row() for verdict in verdicts])
+    return table("Bounds", VERDICT_HEADER, [verdict.row() for verdict in verdicts])
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -176,6 +248,10 @@ def ratio(above: float, below: float) -> str:
 
 def usec(value_ns: float, digits: int = 1) -> str:
     return "-" if math.isnan(value_ns) else f"{value_ns / 1e3:.{digits}f}"
+
+
+def number(value: float, digits: int = 1) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def thousands(value: float) -> str:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
-from bench.cgroups import Limits, container_groups, hierarchies, join
+from bench.cgroups import Limits, crowd_groups, join
 from procview._fast.engine import Engine
 
 PERIOD_SECONDS = 5.0
@@ -33,7 +34,7 @@ class Sampling:
 
 
 def measure(limits: Limits, *, containers: int, rounds: int = 5) -> Sampling:
-    with container_groups(limits) as groups, _processes(_sampled(groups), containers) as pids:
+    with crowd_groups(limits, containers, _NEEDED) as groups, _processes(groups, containers) as pids:
         engine = Engine()
         for pid in pids:
             engine.open(pid, "proc/loadavg").render()
@@ -54,47 +55,34 @@ def _round(engine: Engine) -> float:
     return time.perf_counter_ns() - before
 
 
-def _sampled(groups: list[Path]) -> list[Path]:
-    """Of the bench's groups, those in hierarchies that the sampler looks at."""
-    wanted = [place.mount_point for place in hierarchies() if place.unified or place.controllers & _NEEDED]
-    sampled = [group for group in groups if group.parent in wanted]
-    for group in sampled:
-        if (group / "cgroup.controllers").exists():  # v2: its children count nothing unless told to
-            there = (group / "cgroup.controllers").read_text().split()
-            (group / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in there if name in _NEEDED))
-    return sampled
-
-
 @contextmanager
 def _processes(parents: list[Path], count: int) -> Iterator[list[int]]:
-    """A sleeping process in each of ``count`` new groups, which are removed at the end."""
+    """A sleeping process in each of the groups n0, n1, ... below these; ended at the end."""
     pids: list[int] = []
-    made: list[Path] = []
     try:
         for number in range(count):
-            own = [parent / f"n{number}" for parent in parents]
-            for group in own:
-                group.mkdir()
-                made.append(group)
             pid = os.fork()
             if pid == 0:
-                try:
-                    signal.signal(signal.SIGUSR1, lambda *_: None)
-                    join(own)
-                    while True:
-                        signal.pause()
-                finally:
-                    os._exit(1)
+                _sleep([parent / f"n{number}" for parent in parents])
             pids.append(pid)
-        _wait_until_joined(made)
+        _wait_until_joined([parent / f"n{number}" for parent in parents for number in range(count)])
         yield pids
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         for pid in pids:
             os.waitpid(pid, 0)
-        for group in reversed(made):
-            group.rmdir()
+
+
+def _sleep(groups: list[Path]) -> NoReturn:
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+        join(groups)
+        while True:
+            signal.pause()
+    finally:
+        os._exit(1)
 
 
 def _wait_until_joined(groups: list[Path]) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,11 @@ import psutil
 from bench import lxcfs
 from bench.compile import CHECKOUT, compiled
 from bench.files import FILES
+from bench.private import die_with_parent
+from procview.slots.publish import withdraw
+from procview.slots.skeleton import Skeleton
 
-KERNEL = "kernel"
+KERNEL, FLOOR, LXCFS, OURS, PYFUSE3 = "kernel", "floor", "lxcfs", "ours", "pyfuse3"
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 10
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -63,8 +66,8 @@ class Server:
 
 @contextmanager
 def floor(work: Path) -> Iterator[Server]:
-    mount = _mount_point(work, "floor")
-    with _serving("floor", [str(compiled("floor")), str(mount), *FILES.values()], mount) as server:
+    mount = _mount_point(work, FLOOR)
+    with _serving(FLOOR, [str(compiled("floor")), str(mount), *FILES.values()], mount) as server:
         yield server
 
 
@@ -72,21 +75,36 @@ def floor(work: Path) -> Iterator[Server]:
 def lxcfs_server(work: Path) -> Iterator[Server]:
     """lxcfs with load averages on, since ours has them, too. It mounts cgroups in a mount namespace it makes."""
     program = lxcfs.program()
-    mount = _mount_point(work, "lxcfs")
+    mount = _mount_point(work, LXCFS)
     command = [str(program), "--foreground", "--enable-loadavg", f"--pidfile={work / 'lxcfs.pid'}", str(mount)]
     environment = {**os.environ, "LD_LIBRARY_PATH": str(lxcfs.library_dir())}
-    with _serving("lxcfs", command, mount, environment) as server:
+    with _serving(LXCFS, command, mount, environment) as server:
         yield server
 
 
 @contextmanager
-def ours(work: Path, arguments: Sequence[str] = ()) -> Iterator[Server]:
-    mount = _mount_point(work, "ours")
-    config = work / "ours.toml"
-    config.write_text(f'slots = false\nrun_directory = "{work}/run"\n', encoding="utf-8")
+def ours(work: Path, arguments: Sequence[str] = (), *, name: str = OURS, slots: bool = False) -> Iterator[Server]:
+    """The daemon as it is by default; without slots, there is no guard."""
+    mount = _mount_point(work, name)
+    config = work / f"{name}.toml"
+    run_directory = work / f"run-{name}"
+    config.write_text(f'slots = {str(slots).lower()}\nrun_directory = "{run_directory}"\n', encoding="utf-8")
     command = [sys.executable, "-m", "procview", "serve", "--mount", str(mount), "--config", str(config), *arguments]
-    with _serving("ours", command, mount) as server:
-        yield server
+    # Nobody's watchdog: it would be fed.
+    environment = {key: value for key, value in os.environ.items() if key not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
+    try:
+        with _serving(name, command, mount, environment) as server:
+            yield server
+    finally:
+        if slots:
+            skeleton = Skeleton(str(run_directory))
+            withdraw(skeleton)
+            skeleton.remove()
+
+
+def pyfuse3_alone(work: Path) -> AbstractContextManager[Server]:
+    """The same daemon without its fast lane."""
+    return ours(work, ["--no-lane"], name=PYFUSE3)
 
 
 def _mount_point(work: Path, name: str) -> Path:
@@ -100,7 +118,13 @@ def _serving(name: str, command: list[str], mount: Path, environment: dict[str, 
     log_path = mount.parent.parent / f"{name}.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=CHECKOUT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            command,
+            cwd=CHECKOUT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent,  # interrupted in here, nobody would know of it
         )
     try:
         _wait_until_served(name, process, mount, log_path)

@@ -3,6 +3,7 @@
 Rounds are interleaved (every contender gets a short block in every round), so that noise of the machine hits all alike.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -20,6 +21,15 @@ class Cell:
     placement: str
     file: str
     contender: str
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Of several readers at once."""
+
+    reads_per_second: float = math.nan
+    cpu_usec_per_read: float = math.nan
+    """Of the server's process; nan for the kernel."""
 
 
 def placements(
@@ -82,13 +92,22 @@ def rates(
     rounds: int,
     readers: int,
     seconds: float,
-) -> dict[Cell, float]:
-    """Reads per second of several readers at once, the median of the rounds."""
-    found: dict[Cell, list[float]] = {}
+) -> dict[Cell, Rate]:
+    """Reads per second of several readers at once, the median of the rounds; and the server's CPU time for one."""
+    found: dict[Cell, list[Rate]] = {}
+    processes = {server.name: server for server in servers}
     for placement, cpu in placements(container, servers, all_cpus):
         for _ in range(rounds):
             for file, contenders in offers.items():
                 for contender in contenders:
-                    rate = container.rate(container.path(contender, file), readers=readers, seconds=seconds, cpu=cpu)
-                    found.setdefault(Cell(placement, file, contender), []).append(rate)
-    return {cell: median(values) for cell, values in found.items()}
+                    server = processes.get(contender)
+                    before = server.cpu_seconds() if server else math.nan
+                    per_second, count = container.rate(
+                        container.path(contender, file), readers=readers, seconds=seconds, cpu=cpu
+                    )
+                    used = server.cpu_seconds() - before if server else math.nan
+                    found.setdefault(Cell(placement, file, contender), []).append(Rate(per_second, used / count * 1e6))
+    return {
+        cell: Rate(median(rate.reads_per_second for rate in rates), median(rate.cpu_usec_per_read for rate in rates))
+        for cell, rates in found.items()
+    }
