@@ -39,8 +39,8 @@ from procview._fast.posix cimport (
 
 cdef enum:
     MOST_RELAYED_PER_OWNER = 256
-    # RELEASE is a background request. With the kernel's twelve at a time a container of many threads opens faster than its
-    # files are released, and comes to its bound of open files with few of them open.
+    # RELEASE is a background request. With the kernel's twelve at a time a container of many threads opens faster than
+    # its files are released, and comes to its bound of open files with few of them open.
     MAX_BACKGROUND = 1024
     MAX_WRITE_BYTES = 4096         # nobody writes; it decides how large the kernel wants a buffer for requests to be
     # The largest is a READ of 32 pages, what the kernel asks for without FUSE_MAX_PAGES; pages have up to 64 KiB.
