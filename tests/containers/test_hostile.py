@@ -25,6 +25,8 @@ SECONDS = 110
 LONGEST_SECONDS = 20.0
 """The longest that a neighbour's read may take. A net as well, and no test of speed: it is what somebody who waits for
 all requests of others would exceed."""
+CALM_SECONDS = 30
+"""A net as well: how long it may take until all is closed."""
 HOSTILE_SECONDS = 4
 MORE_DESCRIPTORS = 8
 """Of files of cgroups that are kept open: some may be new, one reader may not."""
@@ -81,6 +83,15 @@ def _undisturbed(neighbour: Container) -> Iterator[None]:
         assert longest < LONGEST_SECONDS, (path, stretches)
 
 
+def _wait_for_calm(daemon: Daemon, before: dict[str, int]) -> dict[str, int]:
+    """Until as many files are open as ``before``, and no request is under way; the counters then."""
+    deadline = time.monotonic() + CALM_SECONDS
+    while (now := daemon.counters())["fs_open"] != before["fs_open"] or now.get("lane_pending"):
+        assert time.monotonic() < deadline, f"{before}\n{now}"
+        time.sleep(0.1)
+    return now
+
+
 @pytest.fixture
 def calm(daemon: Daemon, container: Container, neighbour: Container) -> Iterator[dict[str, int]]:
     """The counters before a test; what it leaves open and pending is the same afterwards, and no error was logged."""
@@ -89,10 +100,7 @@ def calm(daemon: Daemon, container: Container, neighbour: Container) -> Iterator
     before = daemon.counters()
     said = len(daemon.said())
     yield before
-    deadline = time.monotonic() + SECONDS
-    while (now := daemon.counters())["fs_open"] != before["fs_open"] or now.get("lane_pending"):
-        assert time.monotonic() < deadline, f"{before}\n{now}"
-        time.sleep(0.1)
+    now = _wait_for_calm(daemon, before)
     assert now["fds"] <= before["fds"] + MORE_DESCRIPTORS
     assert slots.memory_kb(container.read("/proc/meminfo")) == MEMORY_BYTES // 1024
     assert "cpu0" in container.output(["ls", "/sys/devices/system/cpu"])
@@ -176,6 +184,7 @@ def test_thousands_of_readers_killed_in_mid_request_leave_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3 * SECONDS)
 def test_twenty_thousand_reads_of_short_lived_processes_cost_no_descriptor_and_no_memory(
     container: Container, daemon: Daemon, calm: dict[str, int]
 ) -> None:
