@@ -3,7 +3,8 @@
 
 Each message is one request or one reply, byte for byte as the kernel or libfuse wrote it; only the reply to INIT is
 changed. How many may be with pyfuse3 at a time is bounded, in all and for each pid namespace: beyond that a request is
-answered EAGAIN, and neither the queue nor the socket's buffer can be filled up by one container.
+answered EAGAIN, and neither the queue nor the socket's buffer can be filled up by one container. Not so a request to
+close something: the kernel sends it once and heeds no error, so what is refused would stay open for ever.
 """
 
 from libc.stdint cimport uint32_t
@@ -14,6 +15,8 @@ from libc.string cimport memset
 from procview._fast.fuse cimport (
     FUSE_INIT,
     FUSE_MAX_PAGES,
+    FUSE_RELEASE,
+    FUSE_RELEASEDIR,
     fuse_in_header,
     fuse_init_out,
     fuse_out_header,
@@ -59,7 +62,7 @@ cdef void relay_free(Relay *relay) noexcept nogil:
     pthread_mutex_destroy(&relay.lock)
 
 
-cdef bint admit(Relay *relay, uint64_t unique, uint64_t pidns) noexcept nogil:
+cdef bint admit(Relay *relay, uint64_t unique, uint64_t pidns, bint closes) noexcept nogil:
     """Note one more as pending, unless that is one too many."""
     cdef int of_owner = 0
     cdef int i
@@ -68,7 +71,10 @@ cdef bint admit(Relay *relay, uint64_t unique, uint64_t pidns) noexcept nogil:
     if relay.pending_count >= MOST_RELAYED_PER_OWNER:
         for i in range(relay.pending_count):
             of_owner += relay.pending[i].pidns == pidns
-    admitted = relay.pending_count < MOST_RELAYED and of_owner < MOST_RELAYED_PER_OWNER
+    if closes:
+        admitted = relay.pending_count < MOST_RELAYED + MOST_CLOSING
+    else:
+        admitted = relay.pending_count < MOST_RELAYED and of_owner < MOST_RELAYED_PER_OWNER
     if admitted:
         relay.pending[relay.pending_count].unique = unique
         relay.pending[relay.pending_count].pidns = pidns
@@ -107,7 +113,9 @@ cdef int relay_request(Relay *relay, const char *request, size_t size) noexcept 
     snprintf(path, sizeof(path), b"%u", header.pid)
     if header.pid == 0 or not namespace_of(relay.host, path, b"pid", &pidns):
         pidns = 0
-    if not admit(relay, header.unique, pidns):
+    if not admit(
+        relay, header.unique, pidns, header.opcode == FUSE_RELEASE or header.opcode == FUSE_RELEASEDIR
+    ):
         return EAGAIN
     if header.opcode == FUSE_INIT:
         pthread_mutex_lock(&relay.lock)

@@ -10,6 +10,6 @@ def is_wanted() -> bool:
     return os.environ.get(VARIABLE) != "no"
 
 
-def options() -> list[str]:
-    """For ``procview serve``."""
-    return ["--lane" if is_wanted() else "--no-lane"]
+def options(wanted: bool | None = None) -> list[str]:
+    """For ``procview serve``; ``wanted`` for a test that is about one of the two."""
+    return ["--lane" if (is_wanted() if wanted is None else wanted) else "--no-lane"]

@@ -13,6 +13,7 @@ cdef extern from "<linux/fuse.h>" nogil:
         FUSE_OPEN
         FUSE_READ
         FUSE_RELEASE
+        FUSE_RELEASEDIR
         FUSE_INIT
         FUSE_INTERRUPT
         FUSE_BATCH_FORGET

@@ -8,6 +8,7 @@ from procview._fast.posix cimport pthread_mutex_t
 
 cdef enum:
     MOST_RELAYED = 1000
+    MOST_CLOSING = 64          # beyond them; the kernel has 12 under way at a time, unless it is told otherwise
 
 cdef struct Relayed:
     uint64_t unique
@@ -18,7 +19,7 @@ cdef struct Relay:
     int socket                 # our end of the pair
     Host *host
     pthread_mutex_t lock       # of what follows
-    Relayed pending[MOST_RELAYED]
+    Relayed pending[MOST_RELAYED + MOST_CLOSING]
     int pending_count
     uint64_t init_unique       # of the INIT that pyfuse3 is answering; 0: none
     uint64_t relayed           # so far

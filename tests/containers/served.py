@@ -1,6 +1,7 @@
 """A daemon of its own for tests: ``python -m procview serve`` on a run directory that only they know."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests import lane
+from tests.lane import options as lane_options
 from tests.session import mounts
 
 _SECONDS = 30.0
@@ -21,12 +22,17 @@ class Daemon:
 
     directory: Path
     process: subprocess.Popen[bytes]
+    lane: bool | None
 
     @classmethod
-    def start(cls, directory: Path, configuration: str = "", tracer: Sequence[str] = ()) -> "Daemon":
-        """Start one and wait until its views are published; ``tracer`` runs it as our child."""
+    def start(
+        cls, directory: Path, configuration: str = "", tracer: Sequence[str] = (), lane: bool | None = None
+    ) -> "Daemon":
+        """Start one and wait until its views are published; ``tracer`` runs it as our child. ``lane`` is whether it has
+        the fast lane; None: as this run is told to.
+        """
         (directory / "config.toml").write_text(configuration, encoding="utf-8")
-        return cls(directory, _serve(directory, tracer))
+        return cls(directory, _serve(directory, tracer, lane), lane)
 
     @property
     def run_directory(self) -> Path:
@@ -78,6 +84,17 @@ class Daemon:
         """How many files it has open."""
         return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
 
+    def counters(self) -> dict[str, int]:
+        """What it counts now, as it logs that on SIGUSR1."""
+        before = self.log.stat().st_size
+        self.process.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + _SECONDS
+        while not (line := re.search(rb"rss_bytes=.*\n", _after(self.log, before))):
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.01)
+        return {name: int(value) for name, value in re.findall(r"(\S+)=([0-9]+)(?= |\n)", line[0].decode())}
+
     def terminate(self) -> None:
         """End it as a service manager would. The slots stay."""
         self.process.send_signal(signal.SIGTERM)
@@ -102,7 +119,7 @@ class Daemon:
         """Start another one in its place, whatever became of it."""
         if self.process.poll() is None:
             self.kill()
-        self.process = _serve(self.directory, ())
+        self.process = _serve(self.directory, (), self.lane)
 
     def stop(self) -> None:
         """End it, and see that it goes without a trace."""
@@ -116,9 +133,9 @@ class Daemon:
         assert not self.run_directory.exists(), f"{list(self.run_directory.rglob('*'))}"
 
 
-def _serve(directory: Path, tracer: Sequence[str]) -> subprocess.Popen[bytes]:
+def _serve(directory: Path, tracer: Sequence[str], lane: bool | None) -> subprocess.Popen[bytes]:
     argv = [*tracer, sys.executable, "-m", "procview", "serve", "--run-directory", f"{directory}/run"]
-    argv += ["--config", f"{directory}/config.toml", *lane.options()]
+    argv += ["--config", f"{directory}/config.toml", *lane_options(lane)]
     log = directory / "log"
     with log.open("ab") as output:
         before = output.tell()

@@ -105,7 +105,7 @@ def test_sigkill_gives_the_hosts_files_back_at_once(place: Place, reader: Callab
     daemon.process.wait()
     eventually(lambda: nothing_is_published(place), "the withdrawal")
     reading.end()
-    assert not place.ours()  # its mount, which would give errors to df, is gone, too
+    eventually(lambda: not place.ours(), "the end of its mount")  # which would give errors to df
     assert all(when < died + SECOND for when, _ in reading.failures)
     assert reading.longest_seconds < SECOND
     daemon.says("the daemon has died: ")

@@ -1,4 +1,6 @@
-"""The file system through the kernel: a daemon in a process of its own, read as programs read it."""
+"""The file system through the kernel: a daemon in a process of its own, with and without the lane, read as programs
+read it.
+"""
 
 import errno
 import mmap
@@ -18,17 +20,26 @@ import pytest
 
 from procview._fast.engine import PROC_VIEWS
 from procview.fs.nodes import CPU_DIR, NODE_DIR, inode_of
+from tests import lane
 from tests.daemon.process import Place, eventually, is_mounted, needs_mount
 
 pytestmark = needs_mount
 
 
 @pytest.fixture
-def mount(place: Place) -> Iterator[Path]:
-    daemon = place.start()
+def mount(place: Place, has_lane: bool) -> Iterator[Path]:
+    daemon = place.start(options=lane.options(has_lane))
     yield place.mount
     assert daemon.process.poll() is None, daemon.said
     assert "unexpected" not in daemon.said, daemon.said
+    daemon.stop()
+
+
+def test_there_is_a_lane_where_one_is_wanted(place: Place, has_lane: bool) -> None:
+    daemon = place.start(options=lane.options(has_lane))
+    daemon.process.send_signal(signal.SIGUSR1)
+    daemon.says("rss_bytes=")
+    assert ("lane_answered=" in daemon.said) == has_lane
     daemon.stop()
 
 
@@ -264,8 +275,8 @@ def test_thousands_of_open_files(mount: Path) -> None:
             os.close(handle)
 
 
-def test_files_open_at_the_end_do_not_hold_the_daemon_up(place: Place) -> None:
-    daemon = place.start()
+def test_files_open_at_the_end_do_not_hold_the_daemon_up(place: Place, has_lane: bool) -> None:
+    daemon = place.start(options=lane.options(has_lane))
     (place.mount / "proc/meminfo").read_bytes()  # close(2) asks the daemon once, and never again
     with open(place.mount / "proc/meminfo", "rb", buffering=0) as file:
         file.read(10)

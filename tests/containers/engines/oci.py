@@ -87,14 +87,16 @@ class OciEngine(Engine):
         map_users: bool = False,
         block_devices: Sequence[tuple[str, int]] = (),
         first_id: int = SUB_ID,
+        more: Sequence[tuple[Path, str]] = (),
     ) -> OciContainer:
+        """``more`` are further folders of the host, and where each of them is inside."""
         directory = session.new_directory()
         wrapper = self.wrapper if cgroups.layout() == "hybrid" else ()
         base = (*wrapper, self.name, "--root", f"{directory}/state", "--log", f"{directory}/log")
         container = OciContainer(session.new_name(), directory, base)
         at_start = view_binds(views, self.allowed_views)
         first = first_id if map_users else None
-        config = _oci_config(container.name, rootfs, limits, views, at_start, init, first, block_devices)
+        config = _oci_config(container.name, rootfs, limits, views, at_start, init, first, block_devices, more)
         (directory / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
         try:
             with (directory / "output").open("wb") as output:  # of its init too, so it cannot be a pipe to here
@@ -129,6 +131,7 @@ def _oci_config(
     init: Sequence[str],
     first_id: int | None,
     block_devices: Sequence[tuple[str, int]],
+    more: Sequence[tuple[Path, str]],
 ) -> dict[str, Any]:
     mounts: list[dict[str, Any]] = [
         {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
@@ -140,6 +143,7 @@ def _oci_config(
     if isinstance(views, Path):
         binds.append((str(views), INSIDE, ["bind"]))
         binds += [(f"{views}/{file}", f"/{file}", ["bind"]) for file in (*at_start, *TREES)]
+    binds += [(str(host), inside, ["bind"]) for host, inside in more]
     mounts += [{"type": "bind", "source": source, "destination": to, "options": opts} for source, to, opts in binds]
     namespaces = ["pid", "mount", "uts", "ipc", "network"]
     linux: dict[str, Any] = {"resources": _oci_resources(limits)}
