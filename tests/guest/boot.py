@@ -71,7 +71,7 @@ def boot(
 
     ``shared`` is a folder for this guest, or for one after another, which has it at job.INSIDE; what is written
     anywhere else in the guest is gone. With ``ours`` the command prints to our standard output, and has our terminal if
-    there is one. ``meanwhile`` is called several times a second.
+    there is one. ``meanwhile`` is called several times a second, and may end the guest by an exception.
     """
     terminal = ours and sys.stdin.isatty()
     chosen = kernel(machine.kernel)
@@ -82,7 +82,7 @@ def boot(
     job.write_job(shared, command, environment or {}, terminal=terminal)
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_ended_by_signals())
+        stack.enter_context(interrupted_by_signals())
         directory = stack.enter_context(session.temporary_directory())
         output, console, archive, errors = (directory / name for name in ("output", "console", "initramfs", "errors"))
         archive.write_bytes(initramfs(chosen))
@@ -142,14 +142,14 @@ def _quietly(*argv: str) -> None:
 
 
 @contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Leave by an exception on SIGTERM and SIGHUP, so that everything is taken away."""
+def interrupted_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end us as an interrupt from the keyboard does, so that everything is taken away."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def leave(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        raise KeyboardInterrupt(signal.strsignal(number))
 
     before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:

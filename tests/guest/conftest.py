@@ -21,8 +21,8 @@ class Booted:
     name: str
     machine: str
     seconds: float = 0.0
-    again: str = ""
-    """What the first one died of."""
+    died_of: str = ""
+    """The first one, if there had to be a second."""
 
 
 booted_key = pytest.StashKey[list[Booted]]()
@@ -59,12 +59,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for report in terminalreporter.stats.get(kind, []):
             counts.setdefault(getattr(report, GUEST, ""), Counter())[kind] += 1
     rows = [("", f"host: {platform.release()}, {cgroups.layout()}", "", "")]
-    rows += [(guest.name, guest.machine, f"{guest.seconds:.0f} s", guest.again) for guest in booted]
+    rows += [(guest.name, guest.machine, f"{guest.seconds:.0f} s", guest.died_of) for guest in booted]
     width = max(len(f"{name} {machine}") for name, machine, _, _ in rows) + 2
     terminalreporter.section("by kernel and cgroup layout")
     terminalreporter.write_line(" " * width + "".join(f"{kind:>9}" for kind in _COLUMNS))
-    for name, machine, seconds, again in rows:
+    for name, machine, seconds, died_of in rows:
         numbers = "".join(f"{counts.get(name, Counter())[kind]:>9}" for kind in _COLUMNS)
         terminalreporter.write_line(f"{f'{name} {machine}'.strip():<{width}}{numbers}{seconds:>8}")
-        if again:
-            terminalreporter.write_line(f"  booted again because the guest died: {again}", yellow=True)
+        if died_of:
+            terminalreporter.write_line(f"  booted again because the guest died: {died_of}", yellow=True)

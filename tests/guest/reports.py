@@ -71,6 +71,6 @@ class Reader:
         if isinstance(report, pytest.TestReport):
             path, line, name = report.location
             report.location = (path, line, f"{name} [guest {self._guest}]")
-        if report.skipped and isinstance(report.longrepr, tuple):
+        if report.skipped and isinstance(report.longrepr, list):  # a tuple, until it became JSON
             place, line, reason = report.longrepr
-            report.longrepr = (place, line, f"[guest {self._guest}] {reason}")
+            report.longrepr = (place, line, f"[guest {self._guest}] {reason.removeprefix('Skipped: ')}")
