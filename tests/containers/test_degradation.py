@@ -33,14 +33,15 @@ from tests.containers.engines import (
 )
 from tests.containers.rootfs import PYTHON, Rootfs
 from tests.containers.served import Daemon
+from tests.timing import patient
 
-SECONDS = 1.0
+SECONDS = patient(1)
 """What we promise: after this long, everybody has the host's values."""
 MANY = 100
 MEMINFO = "/proc/meminfo"
 CPUS_ONLINE = "/sys/devices/system/cpu/online"
 
-_SETTLE_SECONDS = 0.3
+_SETTLE_SECONDS = patient(0.3)
 _ABORTED = frozenset({"ECONNABORTED", "ENOTCONN"})
 """What a reader may get for a moment when the daemon was not asked to end."""
 _SOURCE = Path(watcher.__file__).read_text(encoding="utf-8")
@@ -228,7 +229,7 @@ def test_every_container_reads_the_hosts_values_within_a_second_and_its_own_agai
         event = end.happen(daemon, fleet)
         for container in fleet:
             container.output(["touch", stop])
-        reports = [reader.communicate(timeout=10)[0] for reader in readers]
+        reports = [reader.communicate(timeout=patient(10))[0] for reader in readers]
     worst = Worst()
     for (engine, mapped, hooked), report in zip(_FLEET, reports, strict=True):
         _check(f"{engine.name}, {mapped=}, {hooked=}", report, [event], worst)
@@ -252,13 +253,13 @@ def test_a_hundred_containers_degrade_and_recover_together(rootfs: Rootfs, daemo
             containers.append(container)
         pids = [str(container.pid) for container in containers]
         subprocess.run(
-            [hook.program, *hook.options, "--attach", *pids], check=True, stdout=subprocess.DEVNULL, timeout=60
+            [hook.program, *hook.options, "--attach", *pids], check=True, stdout=subprocess.DEVNULL, timeout=patient(60)
         )
         attached = time.monotonic()
         time.sleep(_SETTLE_SECONDS)
         events = [end.happen(daemon, containers) for end in _ENDS]
         stop.touch()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + patient(10)
         while missing := [output for output in outputs if not output.exists()]:
             assert time.monotonic() < deadline, f"{len(missing)} readers do not end"
             time.sleep(0.05)

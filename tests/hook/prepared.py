@@ -19,6 +19,7 @@ from procview.mounts import MountEntry, mount_table, parse_mountinfo
 from procview.shipped import hook_program
 from procview.slots.skeleton import Skeleton
 from tests.session import SESSION
+from tests.timing import patient
 
 CPU = "sys/devices/system/cpu"
 NAMES = ["proc/meminfo", "proc/partitions", "proc/pressure", "proc/uptime", CPU]
@@ -61,7 +62,7 @@ class Prepared:
     def end(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
-        self._process.wait(20)
+        self._process.wait(patient(20))
         assert self._process.stdout is not None
         self._process.stdout.close()
 
@@ -73,7 +74,7 @@ class Prepared:
     def do(self, script: str) -> None:
         """Run a script there; $ROOT is its rootfs."""
         environment = os.environ | {"ROOT": str(self.rootfs)}
-        subprocess.run(self.inside("sh", "-ec", script), check=True, timeout=20, env=environment)
+        subprocess.run(self.inside("sh", "-ec", script), check=True, timeout=patient(20), env=environment)
 
     def change_root(self) -> None:
         """What an engine does after the hooks: from here on it is a running container."""
@@ -140,7 +141,7 @@ class HookProcess:
         """A whole run; it must exit with 0 and print nothing, as always."""
         data = state if isinstance(state, bytes) else json.dumps(state).encode()
         done = subprocess.run(
-            [*prefix, *self.argv(*options)], input=data, capture_output=True, timeout=20, check=False, **more
+            [*prefix, *self.argv(*options)], input=data, capture_output=True, timeout=patient(20), check=False, **more
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
         return done
@@ -148,7 +149,7 @@ class HookProcess:
     def by_hand(self, mode: str, *pids: int, status: int = 0, **more: Any) -> list[dict[str, Any]]:
         """Attach or detach running containers; the answers."""
         argv = self.argv(f"--{mode}", *map(str, pids))
-        done = subprocess.run(argv, capture_output=True, timeout=20, check=False, text=True, **more)
+        done = subprocess.run(argv, capture_output=True, timeout=patient(20), check=False, text=True, **more)
         assert (done.returncode, done.stderr) == (status, ""), done.stdout
         answers = [json.loads(line) for line in done.stdout.splitlines()]
         assert [answer["pid"] for answer in answers] == list(pids)

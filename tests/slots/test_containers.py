@@ -18,6 +18,7 @@ from procview.slots.skeleton import Skeleton
 from tests.containers.cgroups import Cgroup
 from tests.daemon.process import Place, eventually, needs_mount, place
 from tests.session import new_name
+from tests.timing import patient
 
 __all__ = ["place"]
 
@@ -202,7 +203,7 @@ class Namespaces:
         return [container for container in running() if container.name == self.name]
 
     def mount(self, *arguments: str) -> None:
-        subprocess.run(["nsenter", "-t", str(self.pid), "-m", "mount", *arguments], check=True, timeout=10)
+        subprocess.run(["nsenter", "-t", str(self.pid), "-m", "mount", *arguments], check=True, timeout=patient(10))
 
     def end(self) -> None:
         self.process.kill()  # and by --kill-child its init

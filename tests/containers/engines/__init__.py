@@ -28,6 +28,7 @@ from tests.containers.engines.lxc import LXC
 from tests.containers.engines.oci import CRUN, RUNC
 from tests.containers.engines.podman import PODMAN, PODMAN_CRUN, PODMAN_ROOTLESS, PODMAN_ROOTLESS_CRUN
 from tests.containers.engines.unshare import UNSHARE
+from tests.timing import patient
 
 __all__ = [
     "ALL",
@@ -63,7 +64,7 @@ USER_MAPPING: tuple[Engine, ...] = (RUNC, CRUN)
 """Those of ALL that can start a container with a user namespace here."""
 
 
-def wait_until_gone(pid: int, seconds: float = 10) -> None:
+def wait_until_gone(pid: int, seconds: float = patient(10)) -> None:
     """Wait for the end of a process that is not our child."""
     deadline = time.monotonic() + seconds
     while Path(f"/proc/{pid}").exists():
