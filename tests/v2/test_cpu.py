@@ -89,7 +89,7 @@ def test_a_nice_program_has_nice_time_where_the_kernel_counts_it(
     busy = total[USER] - first[USER] + total[NICE] - first[NICE]
     assert busy > 50
     if "nice" in after:
-        assert total[NICE] - first[NICE] > busy * 0.8
+        assert total[NICE] - first[NICE] > busy * 0.5  # the kernel samples it at its own ticks
     else:
         assert total[NICE] == 0
 

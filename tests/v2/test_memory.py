@@ -13,7 +13,7 @@ from tests.oracle.meminfo import V2_KEYS, ZERO
 from tests.v2.conftest import NewGroup, StartInside
 from tests.v2.disks import mounted
 from tests.v2.groups import ROOT, Group
-from tests.v2.inside import MIB, Inside, settled
+from tests.v2.inside import MIB, Inside, eventually, settled
 
 LIMIT_BYTES = 192 * MIB
 SIZE_KB = 8 << 10
@@ -22,6 +22,8 @@ SLACK_KB = 1 << 10
 """What else may come and go meanwhile: the interpreter's own memory, and what the kernel counts by CPU in batches."""
 BATCHES_KB = 64 * 4 * (os.cpu_count() or 1)
 """The kernel charges 64 pages at once, on each CPU: a reader is charged while it reads, and no longer afterwards."""
+OPEN_FILE_KB = 16
+"""Slab is counted in bytes, and a file that the reader has open while it reads is some of it."""
 
 _TAKE = f"""
 import ctypes, mmap
@@ -65,7 +67,8 @@ def _meminfo(inside: Inside, group: Group) -> dict[str, int]:
     (stat, current), shown = settled(truth, inside.meminfo)
     for line, key in V2_KEYS.items():
         if line in shown:
-            assert shown[line] == stat.get(key, 0) >> 10, line
+            slack_kb = OPEN_FILE_KB if "lab" in line or "Reclaim" in line else 0
+            assert abs(shown[line] - (stat.get(key, 0) >> 10)) <= slack_kb, line
     assert {line: shown[line] for line in ZERO if line in shown} == {line: 0 for line in ZERO if line in shown}
     limit = group.number("memory.max")
     assert shown["MemTotal"] == limit >> 10
@@ -295,8 +298,8 @@ def test_cgroups_below_show_as_percpu_memory(new_group: NewGroup, start_inside: 
     before = _meminfo(inside, group)
     for number in range(30):
         group.make(f"below-{number}")
-    after = _meminfo(inside, group)
-    assert after["Percpu"] - before["Percpu"] > 10
+    # The kernel adds up what is little only every two seconds.
+    eventually(lambda: _meminfo(inside, group)["Percpu"] - before["Percpu"] > 10, "percpu memory of 30 cgroups")
 
 
 def test_lines_that_are_no_containers_are_the_hosts(inside: Inside) -> None:
