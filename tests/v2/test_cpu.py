@@ -1,5 +1,6 @@
 """CPU time under a quota, and CPUs that come and go by partitions."""
 
+import os
 import subprocess
 
 import pytest
@@ -8,7 +9,7 @@ from tests.containers.cgroups import Limits
 from tests.containers.conftest import Start
 from tests.v2.conftest import NewGroup, StartInside
 from tests.v2.groups import ROOT, Group
-from tests.v2.inside import MIB, Inside, age_ticks
+from tests.v2.inside import MIB, Inside, age_ticks, eventually
 
 USER, NICE, SYSTEM, IDLE, STEAL = 0, 1, 2, 3, 7
 USEC_PER_TICK = 10_000
@@ -51,7 +52,8 @@ def test_what_a_quota_takes_away_is_steal_and_all_time_adds_up_to_the_age(
 ) -> None:
     group = new_group(cpuset_cpus=",".join(map(str, two_cpus)))
     inside = start_inside(group)
-    # Only now: what a cgroup lost before init started, is more than the container's age has room for.
+    # Only now: what a cgroup used and lost before init started is more than the container's age has room for.
+    eventually(lambda: _stat(inside)["cpu"][IDLE] > 30, "some idle time")
     group.write("cpu.max", quota)
     inside.do(_BURN)
     first = _stat(inside)["cpu"]
@@ -143,6 +145,42 @@ def test_counters_go_on_when_the_quota_changes_the_number_of_cpus(
         assert len(shown) - 1 == cpus
         assert all(new >= old for new, old in zip(shown["cpu"], last, strict=True)), (shown["cpu"], last)
         last = shown["cpu"]
+
+
+def test_uptime_is_the_age_of_init_and_the_idle_time_of_stat(new_group: NewGroup, start_inside: StartInside) -> None:
+    inside = start_inside(new_group())
+    youngest = age_ticks(inside.pid)
+    texts = inside.do(f"result = [read({str(inside.views)!r} + name) for name in ('/proc/uptime', '/proc/stat')]")
+    oldest = age_ticks(inside.pid)
+    age, idle = (float(word) * 100 for word in texts[0].split())
+    assert youngest - 1 <= age <= oldest + 1
+    assert idle == pytest.approx(int(texts[1].split()[1 + IDLE]), abs=10 * (os.cpu_count() or 1) + oldest - youngest)
+
+
+@pytest.mark.slow
+def test_load_and_tasks_are_those_of_the_cgroup(new_group: NewGroup, start_inside: StartInside) -> None:
+    """Three that compute: the first sample finds them, and the load goes up; a container beside it has none."""
+    group = new_group()
+    inside, idle = start_inside(group), start_inside(new_group())
+    inside.read("proc/loadavg")
+    idle.read("proc/loadavg")
+    inside.begin(f"{_BURN}\nburn(15, 3)")
+    eventually(lambda: group.number("pids.current") >= 5, "three more processes")
+    other = Inside.start(group, inside.views, ("nsenter", "--target", str(inside.pid), "--pid"))
+    try:
+        eventually(lambda: float(other.read("proc/loadavg").split()[0]) > 0.1, "a load")
+        one, _, _, tasks, _ = other.read("proc/loadavg").split()
+        running, total = (int(word) for word in tasks.split("/"))
+        assert 3 <= running <= 4
+        assert group.number("pids.current") == total
+        assert float(one) < 3
+        stat = dict(line.split()[:2] for line in other.read("proc/stat").splitlines())
+        assert int(stat["processes"]) == group.number("pids.current")
+        assert int(stat["procs_running"]) == running
+        assert idle.read("proc/loadavg").split()[0] == "0.00"
+    finally:
+        other.stop()
+    inside.end()
 
 
 # --- Which CPUs ------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ SLACK_KB = 1 << 10
 """What else may come and go meanwhile: the interpreter's own memory, and what the kernel counts by CPU in batches."""
 BATCHES_KB = 64 * 4 * (os.cpu_count() or 1)
 """The kernel charges 64 pages at once, on each CPU: a reader is charged while it reads, and no longer afterwards."""
+SLAB = ("Slab", "SReclaimable", "SUnreclaim", "KReclaimable")
 OPEN_FILE_KB = 16
 """Slab is counted in bytes, and a file that the reader has open while it reads is some of it."""
 
@@ -67,7 +68,7 @@ def _meminfo(inside: Inside, group: Group) -> dict[str, int]:
     (stat, current), shown = settled(truth, inside.meminfo)
     for line, key in V2_KEYS.items():
         if line in shown:
-            slack_kb = OPEN_FILE_KB if "lab" in line or "Reclaim" in line else 0
+            slack_kb = OPEN_FILE_KB if line in SLAB else 0
             assert abs(shown[line] - (stat.get(key, 0) >> 10)) <= slack_kb, line
     assert {line: shown[line] for line in ZERO if line in shown} == {line: 0 for line in ZERO if line in shown}
     limit = group.number("memory.max")
