@@ -76,9 +76,9 @@ class Prepared:
         environment = os.environ | {"ROOT": str(self.rootfs)}
         subprocess.run(self.inside("sh", "-ec", script), check=True, timeout=patient(20), env=environment)
 
-    def change_root(self) -> None:
+    def change_root(self, then: str = "true") -> None:
         """What an engine does after the hooks: from here on it is a running container."""
-        self.do('cd "$ROOT" && pivot_root . old && umount -l old')
+        self.do(f'cd "$ROOT" && pivot_root . old && umount -l old && {then}')
 
     def table(self) -> list[MountEntry]:
         return list(parse_mountinfo(Path(f"/proc/{self.pid}/mountinfo").read_text(encoding="utf-8")))
@@ -178,9 +178,9 @@ def assert_attached(container: Prepared, skeleton: Skeleton, *, views: bool = Fa
         below = [e for e in table if not e.ours and f"{skeleton.ctl(name)}/".startswith(f"{e.path}/")]
         group = max(below, key=lambda entry: len(entry.path)).shared
         assert group
-        here = container.at(name)
-        assert here, name
-        slot, *above = here
+        mounts = container.at(name)
+        assert mounts, name  # nothing, for the moment in which it is attached anew
+        slot, *above = mounts
         assert (slot.root, slot.master, slot.shared) == (f"/{name.partition('/')[2]}", group, 0), name
         current = [entry.device for entry in table if entry.path == skeleton.ctl(name) and entry.ours]
         assert len(current) == views, name

@@ -243,6 +243,7 @@ def unshare() -> Iterator[Unshare]:
 @needs_root
 def test_a_container_is_found_with_its_init(unshare: Unshare) -> None:
     web = unshare("-m", "-p", "-f", "--mount-proc")
+    eventually(lambda: web.found()[0].command == "sleep", "its last exec")
     (container,) = web.found()
     assert container.pid == web.pid
     assert container.pid_namespace == os.stat(f"/proc/{web.pid}/ns/pid").st_ino
