@@ -273,7 +273,7 @@ def test_a_sandbox_that_shares_the_hosts_mounts_is_told(unshare: Unshare) -> Non
 def test_containers_in_containers_are_found_with_what_they_are_in(unshare: Unshare) -> None:
     inner = 'sleep 1000 & exec unshare --kill-child -m -p -f --mount-proc sh -c "echo ready; exec sleep 1000"'
     web = unshare("-m", "-p", "-f", "--mount-proc", run=inner)
-    eventually(lambda: web.found()[1].command == "sleep", "the program")
+    eventually(lambda: web.found()[-1].command == "sleep", "its last exec")
     outside, inside = web.found()
     assert inside.parent == outside.pid_namespace
     assert (outside.command, inside.command) == ("unshare", "sleep")
