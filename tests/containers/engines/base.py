@@ -209,8 +209,10 @@ class Container(ABC):
     ) -> None:
         self.stop()
 
-    def bind_other_views(self, bound: Sequence[str]) -> None:
+    def bind_other_views(self, bound: Sequence[str], trees: Sequence[str] = ()) -> None:
         """Put the files of the mount at /procview that are not ``bound`` over the container's /proc, from outside.
+
+        ``trees`` are folders of it that are not bound either.
 
         In its cgroup and its mount namespace: which files there are depends on who asks.
         """
@@ -222,6 +224,7 @@ class Container(ABC):
                 for name in {names}; do [ "$name" != "$file" ] || continue 2; done
                 mount --bind "$file" "/$file"
             done
+            for folder in {shlex.join(trees)}; do mount --bind "$folder" "/$folder"; done
         """
         checked(in_cgroup(self.cgroup, ["nsenter", "-t", str(self.pid), "-m", "--", "sh", "-c", script]))
 
