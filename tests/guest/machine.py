@@ -63,7 +63,8 @@ def command_line(
     if is_virtualised():
         arguments += ["-accel", "kvm", "-cpu", "host"]
     else:
-        arguments += ["-accel", "tcg,thread=multi", "-cpu", "max"]
+        # Page tables of five levels make every miss of the TLB slower, and the guest has no use for them.
+        arguments += ["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"]
     arguments += ["-smp", str(machine.cpus), "-m", f"{machine.memory_mib}M", *_memory(machine)]
     words = ["console=ttyS0", "quiet", "panic=-1", "oops=panic", "random.trust_cpu=1", "mitigations=off"]
     # The kernel has it, but the root is this machine's, where it may not be installed: engines would miss its tools.
