@@ -1,5 +1,20 @@
 """Which tests run in which guests.
 
+The choice is by what differs by kernel or by cgroup layout, since an emulated guest takes twenty times as long as the
+host, and all of them are to take no more than twenty minutes on two cores:
+
+- what only v2 has, and the kernel counts itself (tests/v2): all of it on 6.12; on 6.1 memory, swap and pressure, whose
+  lines and files changed in between;
+- the views in containers on each layout: on v2 with one engine that sets limits itself (runc) and with none (unshare),
+  on v1 and hybrid mostly with none;
+- the slots and the hook, in every way that a daemon can end: on 6.12 and 6.1, which have and have not the call that
+  puts a mount beneath another one, in a fleet of all engines;
+- each engine once more, by another way in;
+- systemd as PID 1.
+
+Texts of pure views, recorded hosts, the command line and files for engines are the same on every kernel: the host has
+them alone.
+
 A guest is booted once for each of these, so tests that want the same machine are together; more than one for the same
 machine are there so that one can be chosen (-k), and to lose less when a guest dies.
 """
@@ -21,40 +36,56 @@ class Rung:
     """How long it may take at most."""
 
 
-_FEWER_ENGINES = ("-k", "not crun and not lxc")
-"""For what differs by cgroup layout and not by engine: one engine that sets limits in its own way, and none."""
-_ALL_BUT_THE_LONGEST = ("-k", "not hundred")
-
-_SOME_MANAGERS = (
-    "-k",
-    "runc or crun and not podman or lxc or podman-plain-hook or podman-rootless-plain-hook or docker-mapped-hook",
-)
-"""Emulated, podman takes half a minute for a container, and dockerd a quarter."""
-
-_V2 = Machine("6.12", "v2", swap_mib=256, disks_mib=(64,))
-_OLD = Machine("6.1", "v2", swap_mib=256)
+_V2 = Machine("6.12", "v2", swap_mib=256, disks_mib=(64, 32))
+_OLD_V2 = Machine("6.1", "v2", swap_mib=256, disks_mib=(64, 32))
+_NODES = Machine("6.12", "v2", swap_mib=256, disks_mib=(64,), numa_nodes=2)
 _V1 = Machine("6.12", "v1", swap_mib=256)
 _HYBRID = Machine("6.12", "hybrid", swap_mib=256)
+_SYSTEMD = Machine("6.12", "v2", swap_mib=256, systemd=True)
+
+_SLOTS = (
+    "tests/slots/test_slots.py",
+    "tests/hook/test_views.py",
+    "tests/daemon/test_slots_life.py",
+    "tests/containers/test_degradation.py",
+    # A hundred at once say nothing about a kernel, and are a matter of minutes there.
+    "-k",
+    "not hundred",
+)
+"""What becomes of views when the daemon goes, in every engine: calls about mounts differ between these kernels."""
 
 _VIEWS = tuple(f"tests/containers/test_{name}.py" for name in ("who_reads", "tools", "updates", "counters", "disks"))
-_SLOTS = (
-    "tests/slots",
-    # Not its reading of states, which no kernel makes a difference to.
-    *(f"tests/hook/test_{name}.py" for name in ("by_hand", "engines", "views")),
-    "tests/containers/test_degradation.py",
+"""What programs in containers show, against what the host says."""
+_ONE_THAT_SETS_LIMITS_AND_NONE = ("-k", "not crun and not lxc and not nspawn")
+"""runc writes the files of a layout in its own way; with unshare the tests do."""
+
+_WAYS_IN = (
+    "crun-mapped-attach",
+    "lxc-mapped-hook",
+    "nspawn-mapped-attach",
+    "podman-plain-hook",
+    "podman-crun-plain-hook",
+    "podman-rootless-mapped-hook",
+    "docker-plain-hook",
 )
-_DAEMON = (
-    *(f"tests/daemon/test_{name}.py" for name in ("life", "slots_life")),
-    *(f"tests/check/test_{name}.py" for name in ("check", "kernel", "slots")),
-)
+"""Each engine once, by the way and with the users that are not in the fleet of test_degradation.py."""
 
 RUNGS: tuple[Rung, ...] = (
     # The longest first: what comes last runs alone.
-    Rung("6.12-v2-slots", _V2, (*_SLOTS, *_ALL_BUT_THE_LONGEST), minutes=25),
-    Rung("6.1-v2-slots", _OLD, (*_SLOTS, _VIEWS[0], *_ALL_BUT_THE_LONGEST), minutes=25),
-    Rung("6.12-v2-views", _V2, (*_VIEWS, "tests/containers/test_user_namespaces.py"), minutes=25),
-    Rung("6.12-v2-daemon", _V2, _DAEMON, minutes=25),
-    Rung("6.12-v2-engines", _V2, ("tests/containers/test_matrix.py", *_SOME_MANAGERS), minutes=20),
-    Rung("6.12-v1-views", _V1, (*_VIEWS, *_FEWER_ENGINES), minutes=15),
-    Rung("6.12-hybrid-views", _HYBRID, (*_VIEWS, *_FEWER_ENGINES), minutes=15),
+    Rung("6.12-v2-slots", _V2, _SLOTS, minutes=20),
+    Rung("6.1-v2-slots", _OLD_V2, _SLOTS, minutes=20),
+    Rung(
+        "6.12-v2-views",
+        _NODES,
+        (*_VIEWS, "tests/containers/test_user_namespaces.py", *_ONE_THAT_SETS_LIMITS_AND_NONE),
+        minutes=20,
+    ),
+    Rung("6.12-v2-numbers", _V2, ("tests/v2",), minutes=15),
+    # runc where it says whose numbers a reader sees and sets limits; what the numbers are, without an engine.
+    Rung("6.12-v1-views", _V1, (*_VIEWS, "-k", "unshare or disks or runc and (who_reads or updates)"), minutes=15),
+    Rung("6.12-hybrid-views", _HYBRID, (*_VIEWS, "-k", "unshare or disks")),
+    Rung("6.12-v2-systemd", _SYSTEMD, ("tests/systemd",)),
+    Rung("6.12-v2-engines", _V2, ("tests/containers/test_matrix.py", "-k", " or ".join(_WAYS_IN))),
+    # What an older kernel counts otherwise, or not at all.
+    Rung("6.1-v2-numbers", _OLD_V2, tuple(f"tests/v2/test_{name}.py" for name in ("memory", "swap", "pressure"))),
 )

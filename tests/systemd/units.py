@@ -85,7 +85,9 @@ class Service:
         return Path("/sys/fs/cgroup", shown(self.unit, "ControlGroup").lstrip("/"))
 
     def stop(self) -> None:
-        """End it; its shell ends with its questions."""
+        """End it; its shell ends with its questions. Once more does nothing."""
+        if self.questions.closed:
+            return
         for pipe in (self.questions, self.answers):
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
