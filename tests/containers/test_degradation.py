@@ -43,6 +43,8 @@ MEMINFO = "/proc/meminfo"
 CPUS_ONLINE = "/sys/devices/system/cpu/online"
 
 _SETTLE_SECONDS = patient(0.3)
+_PAUSE_SECONDS = patient(0.005)
+"""Between two reads of a reader: what a machine can answer. Readers that ask for more keep the daemon from the guard."""
 _ABORTED = frozenset({"ECONNABORTED", "ENOTCONN"})
 """What a reader may get for a moment when the daemon was not asked to end."""
 _SOURCE = Path(watcher.__file__).read_text(encoding="utf-8")
@@ -215,7 +217,7 @@ def test_every_container_reads_the_hosts_values_within_a_second_and_its_own_agai
     fleet: list[Container], daemon: Daemon
 ) -> None:
     stop = f"/tmp/{session.new_name()}"  # with unshare it is the host's /tmp
-    argv = [PYTHON, "-I", "-S", "-c", _SOURCE, _task(default_limits(), stop, None, pause=0.005)]
+    argv = [PYTHON, "-I", "-S", "-c", _SOURCE, _task(default_limits(), stop, None, pause=_PAUSE_SECONDS)]
     with ExitStack() as undo:
         undo.callback(Path(stop).unlink, missing_ok=True)
         readers = []
