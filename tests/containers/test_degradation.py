@@ -44,7 +44,7 @@ CPUS_ONLINE = "/sys/devices/system/cpu/online"
 
 _SETTLE_SECONDS = patient(0.3)
 _PAUSE_SECONDS = patient(0.005)
-"""Between two reads of a reader: what a machine can answer. Readers that ask for more keep the daemon from the guard."""
+"""Between two reads of a reader, as a machine can answer: more than that keeps the daemon from the guard's question."""
 _ABORTED = frozenset({"ECONNABORTED", "ENOTCONN"})
 """What a reader may get for a moment when the daemon was not asked to end."""
 _SOURCE = Path(watcher.__file__).read_text(encoding="utf-8")
