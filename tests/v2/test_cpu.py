@@ -171,10 +171,11 @@ def test_load_and_tasks_are_those_of_the_cgroup(new_group: NewGroup, start_insid
     other = Inside.start(group, inside.views, ("nsenter", "--target", str(inside.pid), "--pid"))
     try:
         eventually(lambda: float(other.read("proc/loadavg").split()[0]) > 0.1, "a load")
-        one, _, _, tasks, _ = other.read("proc/loadavg").split()
-        running, total = (int(word) for word in tasks.split("/"))
+        # The tasks are those of the last sample, which may be older than the last of the newcomers.
+        eventually(lambda: _tasks(other)[1] == group.number("pids.current"), "a sample with all of them")
+        one = other.read("proc/loadavg").split()[0]
+        running = _tasks(other)[0]
         assert 3 <= running <= 4
-        assert group.number("pids.current") == total
         assert float(one) < 3
         stat = dict(line.split()[:2] for line in other.read("proc/stat").splitlines())
         assert int(stat["processes"]) == group.number("pids.current")
@@ -183,6 +184,12 @@ def test_load_and_tasks_are_those_of_the_cgroup(new_group: NewGroup, start_insid
     finally:
         other.stop()
     inside.end()
+
+
+def _tasks(inside: Inside) -> tuple[int, int]:
+    """Those that run, and all."""
+    running, total = inside.read("proc/loadavg").split()[3].split("/")
+    return int(running), int(total)
 
 
 # --- Which CPUs ------------------------------------------------------------------------------------------------------
