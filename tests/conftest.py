@@ -12,6 +12,7 @@ import pytest
 from tests import lane
 from tests import session as this_run
 from tests.containers import cgroups, engines
+from tests.timing import patient
 
 _before = pytest.StashKey[this_run.Leftovers]()
 _left = pytest.StashKey[list[str]]()
@@ -56,7 +57,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def _wait_for_nothing(before: this_run.Leftovers) -> list[str]:
     """What is still there after five seconds: a killed container takes a moment to go."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + patient(5)
     while (left := this_run.leftovers().since(before)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return left

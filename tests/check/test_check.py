@@ -18,6 +18,7 @@ from procview.slots.containers import Container, mounts_of, stack
 from procview.slots.publish import withdraw
 from tests.check.host import Host, check, wait_for_withdrawal
 from tests.daemon.process import eventually, needs_mount
+from tests.timing import patient
 
 pytestmark = needs_mount
 
@@ -99,7 +100,7 @@ def test_a_hanging_daemon_whose_views_nobody_took_away_is_told_with_those_who_wa
     assert done.lines("CRITICAL", host.name, "views are still up, reads hang: the daemon hangs")
     assert done.lines("-> procview withdraw --run-directory")
     subprocess.run([sys.executable, "-m", "procview", "withdraw", "--run-directory", str(host.place.run_directory)],
-                   check=True, stdout=subprocess.DEVNULL, timeout=10)  # fmt: skip
+                   check=True, stdout=subprocess.DEVNULL, timeout=patient(10))  # fmt: skip
     done = host.check()
     assert done.lines("OK", "slots: ")
     assert done.lines("WARNING", host.name, "the host's values: the daemon hangs")
@@ -305,7 +306,7 @@ def test_a_hundred_containers_take_no_longer(host: Host, state: str) -> None:
 
 
 def inside(pid: int, *command: str) -> None:
-    subprocess.run(["nsenter", "-t", str(pid), "-m", "-p", *command], check=True, timeout=10)
+    subprocess.run(["nsenter", "-t", str(pid), "-m", "-p", *command], check=True, timeout=patient(10))
 
 
 def detach_inside(pid: int, path: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.session import mounts
+from tests.timing import patient
 
 # What is made for a container that has no engine of its own to do it.
 CONTROLLERS = ("memory", "cpuset", "cpu", "cpuacct", "blkio", "pids", "io")
@@ -185,7 +186,7 @@ class Cgroup:
     def remove(self) -> None:
         """Remove the directories, which must be empty of processes; those may take a moment to go."""
         for directory in dict.fromkeys(self.directories.values()):
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + patient(10)
             while directory.exists():
                 try:
                     directory.rmdir()

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from tests.lane import options as lane_options
 from tests.session import mounts
+from tests.timing import patient
 
-_SECONDS = 30.0
+_SECONDS = patient(30)
 
 
 @dataclass
@@ -99,7 +100,7 @@ class Daemon:
         """End it as a service manager would. The slots stay."""
         self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(20)
+            self.process.wait(patient(20))
         except subprocess.TimeoutExpired:
             self.kill()
             raise
@@ -109,7 +110,7 @@ class Daemon:
     def kill(self) -> None:
         """SIGKILL: it has no chance to do anything."""
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(patient(20))
 
     def hang(self) -> None:
         """SIGSTOP: it is there, and answers nothing any more."""

@@ -13,6 +13,7 @@ from procview.slots.skeleton import Skeleton
 from tests.containers.cgroups import Limits
 from tests.containers.engines import Container
 from tests.containers.served import Daemon
+from tests.timing import patient
 
 HARDENED = frozenset({"ro", "nosuid", "nodev", "noexec"})
 
@@ -96,7 +97,7 @@ def limit_kb(limits: Limits) -> int:
     return limits.memory_bytes // 1024
 
 
-def wait_for_nobody_stuck(containers: Sequence[Container], seconds: float = 5) -> None:
+def wait_for_nobody_stuck(containers: Sequence[Container], seconds: float = patient(5)) -> None:
     """No process of these containers waits without end (state D), as one does for a file system that hangs."""
     namespaces = {_pid_namespace(str(container.pid)) for container in containers}
     deadline = time.monotonic() + seconds

@@ -2,7 +2,8 @@
 
 The whole product of six engines is here, because each way ends differently in each of them: whose mount namespace the
 hook runs in, which propagation the root has, who may mount what. Of podman over crun there is the hook only:
-mounts and attach do not meet the runtime. It takes a second or two each, a minute and a half in all.
+mounts and attach do not meet the runtime; of systemd-nspawn, which knows no hooks and no mounts over /proc, attach
+only. It takes a second or two each, a minute and a half in all.
 """
 
 from dataclasses import replace
@@ -17,6 +18,7 @@ from tests.containers.engines import (
     CRUN,
     DOCKER,
     LXC,
+    NSPAWN,
     PODMAN,
     PODMAN_CRUN,
     PODMAN_ROOTLESS,
@@ -36,6 +38,7 @@ _ENGINES = (RUNC, CRUN, LXC, PODMAN, PODMAN_ROOTLESS, DOCKER)
 _CASES: list[tuple[Engine, bool, Way]] = [
     *((engine, mapped, way) for engine in _ENGINES for mapped in (False, True) for way in ("hook", "mounts", "attach")),
     *((engine, mapped, "hook") for engine in (PODMAN_CRUN, PODMAN_ROOTLESS_CRUN) for mapped in (False, True)),
+    *((NSPAWN, mapped, "attach") for mapped in (False, True)),
 ]
 _TOTAL_KB = MEMORY_BYTES // 1024
 

@@ -17,6 +17,7 @@ from tests.containers.engines.base import checked, in_cgroup
 from tests.containers.engines.oci import OciEngine
 from tests.containers.rootfs import Rootfs
 from tests.containers.served import Daemon
+from tests.timing import patient
 
 _TOTAL_KB = MEMORY_BYTES // 1024
 _UNMAPPED = 4_000_000
@@ -85,7 +86,7 @@ def test_a_container_in_the_container_without_a_proc_of_its_own_sees_the_outer_o
         inner = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount"]
         assert slots.memory_kb(container.output([*inner, "cat", "/proc/meminfo"], user=1000)) == _TOTAL_KB
         assert container.output([*inner, "cat", "/sys/devices/system/cpu/online"], user=1000) == "0\n"
-        assert float(container.output([*inner, "cat", "/proc/uptime"], user=1000).split()[0]) < 30
+        assert float(container.output([*inner, "cat", "/proc/uptime"], user=1000).split()[0]) < patient(30)
         for tool in (["free"], ["uptime"], ["nproc"]):
             container.output([*inner, *tool], user=1000)
         refused = container.run([*inner, "--mount-proc", "true"], user=1000)
@@ -116,7 +117,7 @@ def test_a_container_in_the_container_with_a_proc_of_its_own_has_the_hosts_value
 def _init_below(container: Container) -> int:
     """The init of the pid namespace that was made in the container; waits for its program to be there."""
     outer = Path(f"/proc/{container.pid}/ns/pid").readlink()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + patient(10)
     while time.monotonic() < deadline:
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):

@@ -16,8 +16,9 @@ import pytest
 from procview.mounts import detach, mount_table, top_mount
 from tests import lane
 from tests.session import new_directory, remove_directory
+from tests.timing import patient
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = patient(20)
 
 needs_mount = [
     pytest.mark.skipif(os.geteuid() != 0, reason="mounting with allow_other needs root"),

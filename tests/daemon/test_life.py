@@ -11,6 +11,7 @@ import pytest
 
 from procview.mounts import top_mount
 from tests.daemon.process import Place, eventually, is_mounted, needs_mount
+from tests.timing import patient
 
 pytestmark = needs_mount
 
@@ -185,7 +186,7 @@ def test_idle_means_idle(place: Place) -> None:
     eventually(settled, "the end of the last request")
     before = switches()
     with pytest.raises(subprocess.TimeoutExpired):
-        daemon.process.wait(3)
+        daemon.process.wait(patient(3))
     assert switches() == before
 
 

@@ -16,10 +16,11 @@ from procview.mounts import mount_table, top_mount
 from procview.slots.publish import published
 from procview.slots.skeleton import Skeleton
 from tests.daemon.process import Place, eventually, needs_mount
+from tests.timing import patient
 
 pytestmark = needs_mount
 
-SECOND = 1.0
+SECOND = patient(1)
 """What a container may wait for the host's values, whatever has happened to the daemon."""
 NAMES = [
     *(f"proc/{name}" for name in ("cpuinfo", "diskstats", "loadavg", "meminfo", "partitions", "stat", "uptime")),
@@ -135,7 +136,7 @@ def test_a_daemon_that_nobody_asks_is_left_alone(place: Place) -> None:
     daemon = place.start()
     daemon.process.send_signal(signal.SIGSTOP)
     with pytest.raises(subprocess.TimeoutExpired):
-        daemon.process.wait(1.5)
+        daemon.process.wait(patient(1.5))
     assert is_published(place)
     daemon.process.send_signal(signal.SIGCONT)
     assert (place.mount / "proc/uptime").read_bytes()
@@ -180,7 +181,7 @@ def test_the_guard_of_a_dead_daemon_leaves_the_views_of_the_next_one_alone(place
     first.process.wait()
     place.start()
     guard.resume()
-    guard.wait(20)
+    guard.wait(patient(20))
     assert is_published(place)
     assert (place.mount / "proc/uptime").read_bytes()
 
@@ -196,7 +197,7 @@ def test_a_guard_that_is_slow_to_start_leaves_them_alone_too(place: Place) -> No
     first.process.wait()
     place.start()
     guard.resume()
-    guard.wait(20)
+    guard.wait(patient(20))
     assert is_published(place)
 
 
@@ -233,7 +234,7 @@ def test_a_run_directory_that_is_a_link_is_refused(place: Place) -> None:
 def withdraw(place: Place, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "procview", "withdraw", "--run-directory", str(place.run_directory)]
     command += ["--config", str(place.config), *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=patient(20), check=False)
 
 
 def test_withdraw_after_a_crash(place: Place) -> None:
@@ -256,7 +257,7 @@ def test_withdraw_of_a_hanging_daemon_frees_its_readers(place: Place) -> None:
         done = withdraw(place)
         assert done.returncode == 0, done.stderr
         assert f"the daemon (pid {daemon.process.pid}) does not answer" in done.stdout
-        assert reading.wait(5) == 1
+        assert reading.wait(patient(5)) == 1
     assert not place.ours()
     guard.resume()
 
@@ -298,7 +299,7 @@ def test_withdraw_needs_root(place: Place) -> None:
     place.directory.chmod(0o755)
     done = subprocess.run(
         ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-m", "procview", "withdraw",
-         "--run-directory", str(place.run_directory)], capture_output=True, text=True, timeout=20, check=False
+         "--run-directory", str(place.run_directory)], capture_output=True, text=True, timeout=patient(20), check=False
     )  # fmt: skip
     assert done.returncode == 1
     assert "only root can do that" in done.stderr

@@ -19,6 +19,7 @@ from procview.mounts import MountEntry, mount_table, parse_mountinfo
 from procview.shipped import hook_program
 from procview.slots.skeleton import Skeleton
 from tests.session import SESSION
+from tests.timing import patient
 
 CPU = "sys/devices/system/cpu"
 NAMES = ["proc/meminfo", "proc/partitions", "proc/pressure", "proc/uptime", CPU]
@@ -61,7 +62,7 @@ class Prepared:
     def end(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
-        self._process.wait(20)
+        self._process.wait(patient(20))
         assert self._process.stdout is not None
         self._process.stdout.close()
 
@@ -73,11 +74,11 @@ class Prepared:
     def do(self, script: str) -> None:
         """Run a script there; $ROOT is its rootfs."""
         environment = os.environ | {"ROOT": str(self.rootfs)}
-        subprocess.run(self.inside("sh", "-ec", script), check=True, timeout=20, env=environment)
+        subprocess.run(self.inside("sh", "-ec", script), check=True, timeout=patient(20), env=environment)
 
-    def change_root(self) -> None:
+    def change_root(self, then: str = "true") -> None:
         """What an engine does after the hooks: from here on it is a running container."""
-        self.do('cd "$ROOT" && pivot_root . old && umount -l old')
+        self.do(f'cd "$ROOT" && pivot_root . old && umount -l old && {then}')
 
     def table(self) -> list[MountEntry]:
         return list(parse_mountinfo(Path(f"/proc/{self.pid}/mountinfo").read_text(encoding="utf-8")))
@@ -140,7 +141,7 @@ class HookProcess:
         """A whole run; it must exit with 0 and print nothing, as always."""
         data = state if isinstance(state, bytes) else json.dumps(state).encode()
         done = subprocess.run(
-            [*prefix, *self.argv(*options)], input=data, capture_output=True, timeout=20, check=False, **more
+            [*prefix, *self.argv(*options)], input=data, capture_output=True, timeout=patient(20), check=False, **more
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
         return done
@@ -148,7 +149,7 @@ class HookProcess:
     def by_hand(self, mode: str, *pids: int, status: int = 0, **more: Any) -> list[dict[str, Any]]:
         """Attach or detach running containers; the answers."""
         argv = self.argv(f"--{mode}", *map(str, pids))
-        done = subprocess.run(argv, capture_output=True, timeout=20, check=False, text=True, **more)
+        done = subprocess.run(argv, capture_output=True, timeout=patient(20), check=False, text=True, **more)
         assert (done.returncode, done.stderr) == (status, ""), done.stdout
         answers = [json.loads(line) for line in done.stdout.splitlines()]
         assert [answer["pid"] for answer in answers] == list(pids)
@@ -177,9 +178,9 @@ def assert_attached(container: Prepared, skeleton: Skeleton, *, views: bool = Fa
         below = [e for e in table if not e.ours and f"{skeleton.ctl(name)}/".startswith(f"{e.path}/")]
         group = max(below, key=lambda entry: len(entry.path)).shared
         assert group
-        here = container.at(name)
-        assert here, name
-        slot, *above = here
+        mounts = container.at(name)
+        assert mounts, name  # nothing, for the moment in which it is attached anew
+        slot, *above = mounts
         assert (slot.root, slot.master, slot.shared) == (f"/{name.partition('/')[2]}", group, 0), name
         current = [entry.device for entry in table if entry.path == skeleton.ctl(name) and entry.ours]
         assert len(current) == views, name

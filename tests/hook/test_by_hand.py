@@ -94,6 +94,31 @@ def test_a_container_without_sys_is_no_failure(prepare: Prepare, hook: HookProce
     assert answer["files"] == dict.fromkeys(NAMES, "attached") | {CPU: "not attached"}
 
 
+def test_a_container_whose_sys_is_made_of_folders_of_a_sysfs_is_attached(
+    place: Place, running: Prepared, hook: HookProcess, skeleton: Skeleton
+) -> None:
+    """As systemd-nspawn makes it."""
+    running.do(
+        "mkdir -p /run; mount -t tmpfs tmpfs /run; mkdir /run/sys; mount --bind /sys /run/sys;"
+        "mount -t tmpfs tmpfs /sys; mkdir /sys/devices; mount --bind /run/sys/devices /sys/devices; umount /run/sys"
+    )
+    place.start()
+    assert outcomes(hook.by_hand("attach", running.pid)[0]) == {"attached"}
+    assert_attached(running, skeleton, views=True)
+    assert outcomes(hook.by_hand("attach", running.pid)[0]) == {"already attached"}
+    assert outcomes(hook.by_hand("detach", running.pid)[0]) == {"detached"}
+    assert running.kinds(CPU) == []
+
+
+@pytest.mark.parametrize("script", ["mkdir /sys/devices; ln -s / /sys/devices/system", "ln -s / /sys/devices"])
+def test_a_link_below_sys_leads_nowhere(script: str, running: Prepared, hook: HookProcess) -> None:
+    running.do(f"mount -t tmpfs tmpfs /sys; {script}")
+    on_host = host_table()
+    (answer,) = hook.by_hand("attach", running.pid, status=1)
+    assert answer["files"] == dict.fromkeys(NAMES, "attached") | {CPU: "failed: Too many levels of symbolic links"}
+    assert host_table() == on_host
+
+
 def test_a_process_of_the_host_is_refused(hook: HookProcess) -> None:
     with subprocess.Popen(["sleep", "100"]) as process:
         try:

@@ -18,10 +18,11 @@ from procview.slots.skeleton import Skeleton
 from tests.daemon.process import Place, eventually
 from tests.hook.conftest import Prepare
 from tests.hook.prepared import BOUND, HookProcess, assert_attached, state_of
+from tests.timing import patient
 
 
 def test_the_help_is_complete() -> None:
-    done = subprocess.run([hook_program(), "--help"], capture_output=True, text=True, check=True, timeout=20)
+    done = subprocess.run([hook_program(), "--help"], capture_output=True, text=True, check=True, timeout=patient(20))
     for word in ("--run-directory", "--log", "--deadline", "--attach", "--detach", "--lxc", "without /sys"):
         assert word in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 120
@@ -36,7 +37,9 @@ def test_a_wrong_option_does_not_stop_a_container(options: list[str], prepare: P
 
 @pytest.mark.parametrize("arguments", [["--attach", "x"], ["--detach"], ["--attach", "-1"], ["--detach", "1", "--bad"]])
 def test_wrong_use_by_hand_is_told(arguments: list[str]) -> None:
-    done = subprocess.run([hook_program(), *arguments], capture_output=True, text=True, check=False, timeout=20)
+    done = subprocess.run(
+        [hook_program(), *arguments], capture_output=True, text=True, check=False, timeout=patient(20)
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("procview-hook: ")
 
@@ -47,8 +50,8 @@ def test_a_state_that_never_ends_is_given_up(hook: HookProcess) -> None:
         process.stdin.write(b'{"id":"c1",')
         process.stdin.flush()
         began = time.monotonic()
-        assert process.wait(20) == 0
-        assert 0.2 < time.monotonic() - began < 5
+        assert process.wait(patient(20)) == 0
+        assert 0.2 < time.monotonic() - began < patient(5)
     assert hook.says() == ["gave up after 0.3 s: the container starts with what is mounted until now"]
 
 
@@ -78,7 +81,7 @@ def test_nobody_waits_for_a_child_that_is_stuck(hook: HookProcess) -> None:
 def test_a_child_that_dies_is_told(hook: HookProcess) -> None:
     with subprocess.Popen(hook.argv(), stdin=subprocess.PIPE) as process:
         os.kill(child_of(process), signal.SIGKILL)
-        assert process.wait(20) == 0
+        assert process.wait(patient(20)) == 0
     assert hook.says() == ["ended without a word"]
 
 
@@ -154,7 +157,7 @@ def system_log(place: Place) -> Iterator[socket.socket]:
 def test_without_a_log_file_it_is_said_to_syslog(place: Place, system_log: socket.socket) -> None:
     script = f'mount --bind {place.directory}/dev /dev && exec "$@"'
     argv = ["unshare", "--mount", "sh", "-c", script, "sh", hook_program(), "--run-directory", str(place.run_directory)]
-    done = subprocess.run(argv, input=b'{"pid":1', capture_output=True, check=False, timeout=20)
+    done = subprocess.run(argv, input=b'{"pid":1', capture_output=True, check=False, timeout=patient(20))
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     said = system_log.recv(65536).decode()
     priority, _, text = said.partition(">")
@@ -166,7 +169,7 @@ def test_without_a_log_file_it_is_said_to_syslog(place: Place, system_log: socke
         with contextlib.suppress(BlockingIOError):
             while True:
                 filler.sendto(b"x", str(place.directory / "dev/log"))
-        done = subprocess.run(argv, input=b"", capture_output=True, check=False, timeout=20)
+        done = subprocess.run(argv, input=b"", capture_output=True, check=False, timeout=patient(20))
         assert done.returncode == 0
 
 
@@ -196,7 +199,7 @@ def test_it_imports_nothing_of_the_package_and_little_of_python(place: Place, pr
     container = prepare()
     argv = ["/usr/bin/python3", "-IS", "-X", "importtime", hook_program(), "--run-directory", str(place.run_directory)]
     done = subprocess.run(
-        argv, input=json.dumps(state_of(container)), capture_output=True, text=True, check=True, timeout=20
+        argv, input=json.dumps(state_of(container)), capture_output=True, text=True, check=True, timeout=patient(20)
     )
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "json" in imported

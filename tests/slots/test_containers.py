@@ -18,6 +18,7 @@ from procview.slots.skeleton import Skeleton
 from tests.containers.cgroups import Cgroup
 from tests.daemon.process import Place, eventually, needs_mount, place
 from tests.session import new_name
+from tests.timing import patient
 
 __all__ = ["place"]
 
@@ -202,7 +203,7 @@ class Namespaces:
         return [container for container in running() if container.name == self.name]
 
     def mount(self, *arguments: str) -> None:
-        subprocess.run(["nsenter", "-t", str(self.pid), "-m", "mount", *arguments], check=True, timeout=10)
+        subprocess.run(["nsenter", "-t", str(self.pid), "-m", "mount", *arguments], check=True, timeout=patient(10))
 
     def end(self) -> None:
         self.process.kill()  # and by --kill-child its init
@@ -242,6 +243,7 @@ def unshare() -> Iterator[Unshare]:
 @needs_root
 def test_a_container_is_found_with_its_init(unshare: Unshare) -> None:
     web = unshare("-m", "-p", "-f", "--mount-proc")
+    eventually(lambda: web.found()[0].command == "sleep", "its last exec")
     (container,) = web.found()
     assert container.pid == web.pid
     assert container.pid_namespace == os.stat(f"/proc/{web.pid}/ns/pid").st_ino
@@ -271,7 +273,7 @@ def test_a_sandbox_that_shares_the_hosts_mounts_is_told(unshare: Unshare) -> Non
 def test_containers_in_containers_are_found_with_what_they_are_in(unshare: Unshare) -> None:
     inner = 'sleep 1000 & exec unshare --kill-child -m -p -f --mount-proc sh -c "echo ready; exec sleep 1000"'
     web = unshare("-m", "-p", "-f", "--mount-proc", run=inner)
-    eventually(lambda: web.found()[1].command == "sleep", "the program")
+    eventually(lambda: web.found()[-1].command == "sleep", "its last exec")
     outside, inside = web.found()
     assert inside.parent == outside.pid_namespace
     assert (outside.command, inside.command) == ("unshare", "sleep")

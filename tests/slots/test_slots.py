@@ -13,6 +13,7 @@ from procview.slots.publish import publish, withdraw
 from procview.slots.skeleton import Skeleton
 from tests.daemon.process import Place, needs_mount, place
 from tests.session import new_directory, remove_directory
+from tests.timing import patient
 
 __all__ = ["place"]
 pytestmark = needs_mount
@@ -67,7 +68,7 @@ class Namespace:
         return next(line for line in reversed(lines) if line.split()[4] == path).partition(" - ")[2].split()[0]
 
     def read(self, path: str) -> bytes:
-        return subprocess.check_output(["nsenter", "-t", str(self.pid), "-m", "-p", "cat", path], timeout=10)
+        return subprocess.check_output(["nsenter", "-t", str(self.pid), "-m", "-p", "cat", path], timeout=patient(10))
 
     def end(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
@@ -100,7 +101,7 @@ def test_views_come_over_every_container_and_go_away_again(
     for container in (before, after):
         assert container.fs_type("/proc/uptime") == "fuse.procview"
         assert container.fs_type("/sys/devices/system/cpu") == "fuse.procview"
-        assert float(container.read("/proc/uptime").split()[0]) < 60
+        assert float(container.read("/proc/uptime").split()[0]) < patient(60)
         assert container.read("/sys/devices/system/cpu/online")
     assert withdraw(skeleton) == 3
     for container in (before, after):

@@ -25,9 +25,11 @@ from tests.containers.engines.base import (
 )
 from tests.containers.engines.docker import DOCKER
 from tests.containers.engines.lxc import LXC
+from tests.containers.engines.nspawn import NSPAWN
 from tests.containers.engines.oci import CRUN, RUNC
 from tests.containers.engines.podman import PODMAN, PODMAN_CRUN, PODMAN_ROOTLESS, PODMAN_ROOTLESS_CRUN
 from tests.containers.engines.unshare import UNSHARE
+from tests.timing import patient
 
 __all__ = [
     "ALL",
@@ -37,6 +39,7 @@ __all__ = [
     "INSIDE",
     "LXC",
     "MANAGERS",
+    "NSPAWN",
     "PODMAN",
     "PODMAN_CRUN",
     "PODMAN_ROOTLESS",
@@ -55,7 +58,7 @@ __all__ = [
     "wait_until_gone",
 ]
 
-ALL: tuple[Engine, ...] = (RUNC, CRUN, LXC, UNSHARE)
+ALL: tuple[Engine, ...] = (RUNC, CRUN, LXC, NSPAWN, UNSHARE)
 """Those that most tests run with: fast, and all of them different below."""
 MANAGERS: tuple[Engine, ...] = (PODMAN, PODMAN_CRUN, PODMAN_ROOTLESS, PODMAN_ROOTLESS_CRUN, DOCKER)
 """Those that have runc or crun below: what they add is how the views get in, so test_matrix.py has them."""
@@ -63,7 +66,7 @@ USER_MAPPING: tuple[Engine, ...] = (RUNC, CRUN)
 """Those of ALL that can start a container with a user namespace here."""
 
 
-def wait_until_gone(pid: int, seconds: float = 10) -> None:
+def wait_until_gone(pid: int, seconds: float = patient(10)) -> None:
     """Wait for the end of a process that is not our child."""
     deadline = time.monotonic() + seconds
     while Path(f"/proc/{pid}").exists():

@@ -17,6 +17,7 @@ from procview.shipped import hook_program
 from tests import session
 from tests.containers.cgroups import Cgroup, Limits
 from tests.containers.rootfs import Rootfs
+from tests.timing import patient
 
 CPU_TREE = "sys/devices/system/cpu"
 NODE_TREE = "sys/devices/system/node"
@@ -89,7 +90,7 @@ def view_binds(views: Views, allowed: frozenset[str] | None) -> list[str]:
     return [file for file in files if allowed is None or file in allowed]
 
 
-def checked(argv: Sequence[str | Path], timeout: float = 30) -> str:
+def checked(argv: Sequence[str | Path], timeout: float = patient(30)) -> str:
     """Run a program that must succeed; what it prints."""
     result = subprocess.run(
         argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
@@ -169,7 +170,7 @@ class Container(ABC):
             check=False,
         )
 
-    def output(self, argv: Sequence[str], user: int | None = None, timeout: float = 30) -> str:
+    def output(self, argv: Sequence[str], user: int | None = None, timeout: float = patient(30)) -> str:
         """What a program inside prints; it must succeed, and have nothing to complain about."""
         result = self.run(argv, user, timeout)
         assert result.returncode == 0, f"{shlex.join(argv)}: status {result.returncode}\n{result.stdout}{result.stderr}"
@@ -208,8 +209,10 @@ class Container(ABC):
     ) -> None:
         self.stop()
 
-    def bind_other_views(self, bound: Sequence[str]) -> None:
+    def bind_other_views(self, bound: Sequence[str], trees: Sequence[str] = ()) -> None:
         """Put the files of the mount at /procview that are not ``bound`` over the container's /proc, from outside.
+
+        ``trees`` are folders of it that are not bound either.
 
         In its cgroup and its mount namespace: which files there are depends on who asks.
         """
@@ -221,6 +224,7 @@ class Container(ABC):
                 for name in {names}; do [ "$name" != "$file" ] || continue 2; done
                 mount --bind "$file" "/$file"
             done
+            for folder in {shlex.join(trees)}; do mount --bind "$folder" "/$folder"; done
         """
         checked(in_cgroup(self.cgroup, ["nsenter", "-t", str(self.pid), "-m", "--", "sh", "-c", script]))
 

@@ -36,11 +36,12 @@ from tests.containers.engines.base import (
 )
 from tests.containers.engines.command_line import IMAGE, as_user, resource_options, run_options, write_image
 from tests.containers.rootfs import Rootfs
+from tests.timing import patient
 
 _CHECKOUT = Path(__file__).parents[3]
 _UNPACKED = Path(os.environ.get("PROCVIEW_DOCKER_ROOT", _CHECKOUT / ".cache/docker"))
 _PATH = f"{_UNPACKED}/usr/bin:{_UNPACKED}/usr/sbin:{os.environ.get('PATH', '')}"
-_SECONDS = 30.0
+_SECONDS = patient(30)
 
 
 @dataclass
@@ -62,7 +63,7 @@ class DockerContainer(Container):
             checked([*self.docker, "rm", "--force", self.name])
         self.daemon.terminate()  # it ends its containerd, and what runs in there, itself
         try:
-            self.daemon.wait(20)
+            self.daemon.wait(patient(20))
         except subprocess.TimeoutExpired:
             self.daemon.kill()
             self.daemon.wait()

@@ -31,6 +31,7 @@ from tests.containers.engines.base import (
     view_binds,
 )
 from tests.containers.rootfs import SCRATCH, Rootfs, environment
+from tests.timing import patient
 
 _CAPABILITIES = [
     "CAP_CHOWN",
@@ -102,7 +103,7 @@ class OciEngine(Engine):
             with (directory / "output").open("wb") as output:  # of its init too, so it cannot be a pipe to here
                 argv = [*base, "run", "--detach", "--bundle", str(directory), container.name]
                 status = subprocess.run(
-                    argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=30, check=False
+                    argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=patient(30), check=False
                 ).returncode
             if status != 0:
                 said = [

@@ -10,7 +10,8 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from tests.containers.engines.base import (
 )
 from tests.containers.engines.command_line import IMAGE, as_user, resource_options, run_options, write_image
 from tests.containers.rootfs import Rootfs
+from tests.timing import patient
 
 _ROOTLESS_SUB_ID = 300_000
 _CONFIGURATION = """
@@ -69,6 +71,7 @@ class PodmanContainer(Container):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             self.own_cgroup.remove()
+        _wait_for_cleanup(self.directory)
         cgroups.remove_trees(self.parent)
 
 
@@ -150,6 +153,21 @@ class PodmanEngine(Engine):
         environment += [f"{key}={value}" for key, value in variables.items()]
         steps = ["umount /sys/fs/cgroup/unified"] if without_v2 else []
         return in_cgroup(own_cgroup, [*accounts.command(*steps), *as_that_user, *environment, *podman])
+
+
+def _wait_for_cleanup(directory: Path) -> None:
+    """A container's monitor calls podman once more when the container has ended, and that writes into the storage."""
+    deadline = time.monotonic() + patient(10)
+    while any(os.fsencode(directory) in command for command in _command_lines()):
+        if time.monotonic() > deadline:
+            raise EngineError(f"a process of podman in {directory} does not end")
+        time.sleep(0.01)
+
+
+def _command_lines() -> Iterator[bytes]:
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            yield (entry / "cmdline").read_bytes()
 
 
 def _write_hook(directory: Path, hook: Hook) -> Path:

@@ -25,6 +25,7 @@ from tests.containers.engines.base import (
     version_line,
 )
 from tests.containers.rootfs import Rootfs, environment
+from tests.timing import patient
 
 
 @dataclass
@@ -44,7 +45,7 @@ class UnshareContainer(Container):
         # Its init, and with that the kernel ends every process of the pid namespace; unshare has only waited for it.
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid or self.process.pid, signal.SIGKILL)
-        self.process.wait(20)
+        self.process.wait(patient(20))
         if self.process.stdout is not None:
             self.process.stdout.close()
         self.own_cgroup.remove()

@@ -1,0 +1,180 @@
+"""The unit that is shipped, run by systemd under another name and in another place: all that docs/operations.md says.
+
+One daemon for the module: each test begins with one that serves and leaves one that does.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from procview import engines
+from procview.mounts import mount_table
+from procview.shipped import packaging_file
+from procview.slots.publish import published
+from procview.slots.skeleton import Skeleton
+from tests import session
+from tests.daemon.process import eventually
+from tests.systemd.units import shown, systemctl
+from tests.timing import patient
+
+_UNITS = Path("/run/systemd/system")
+WATCHDOG_SECONDS = 10.0
+"""As in the unit."""
+
+
+@dataclass
+class Unit:
+    name: str
+    directory: Path
+
+    @property
+    def skeleton(self) -> Skeleton:
+        return Skeleton(str(self.directory / "run"))
+
+    @property
+    def pid(self) -> int:
+        """Of the daemon."""
+        return int(shown(self.name, "MainPID"))
+
+    def guard(self) -> psutil.Process:
+        children = psutil.Process(self.pid).children()
+        return next(child for child in children if "procview.guard" in child.cmdline())
+
+    def restarts(self) -> int:
+        return int(shown(self.name, "NRestarts"))
+
+    def publishes(self) -> bool:
+        return "proc/meminfo" in published(self.skeleton)
+
+    def serves(self, than: int = 0) -> bool:
+        """Whether a daemon does, another one than the process ``than``."""
+        if shown(self.name, "ActiveState") != "active" or self.pid in (0, than) or not self.publishes():
+            return False
+        return Path(self.skeleton.ctl("proc/meminfo")).read_text(encoding="ascii").startswith("MemTotal:")
+
+    def read(self, name: str) -> str:
+        """What somebody reads who has a slot."""
+        return Path(self.skeleton.ctl(name)).read_text(encoding="ascii")
+
+
+@pytest.fixture(scope="module")
+def unit() -> Iterator[Unit]:
+    with session.temporary_directory() as directory:
+        unit = Unit(f"{session.new_name()}.service", directory)
+        (directory / "config.toml").write_text("", encoding="ascii")
+        options = ("--run-directory", f"{directory}/run", "--config", f"{directory}/config.toml")
+        site = engines.Site(program=(sys.executable, "-m", "procview"), options=options)
+        (file,) = engines.find("systemd").files
+        text = file.render(Path(packaging_file("systemd/procview.service")).read_text(encoding="utf-8"), site)
+        path = _UNITS / unit.name
+        path.write_text(text, encoding="utf-8")
+        try:
+            systemctl("daemon-reload")
+            systemctl("start", unit.name)
+            yield unit
+        finally:
+            systemctl("stop", unit.name, check=False)
+            path.unlink()
+            systemctl("daemon-reload")
+            systemctl("reset-failed", unit.name, check=False)
+            unit.skeleton.remove()
+        assert not [entry for entry in mount_table() if Path(entry.path).is_relative_to(directory)]
+
+
+def test_start_waits_until_it_serves(unit: Unit) -> None:
+    assert unit.serves()
+    assert shown(unit.name, "Type") == "notify"
+    assert shown(unit.name, "SubState") == "running"
+    assert unit.restarts() == 0
+
+
+def test_it_may_open_as_many_files_as_the_unit_says(unit: Unit) -> None:
+    limits = Path(f"/proc/{unit.pid}/limits").read_text(encoding="ascii")
+    assert "Max open files            524288               524288" in limits
+
+
+def test_it_has_the_capabilities_that_the_unit_leaves_it_and_the_mounts_of_the_host(unit: Unit) -> None:
+    status = Path(f"/proc/{unit.pid}/status").read_text(encoding="utf-8")
+    held = int(status.split("CapEff:")[1].split()[0], 16)
+    assert held == 1 << 21 | 1 << 19 | 1 << 2 | 1 << 1  # sys_admin, sys_ptrace, dac_read_search, dac_override
+    assert "NoNewPrivs:\t1\n" in status
+    assert Path(f"/proc/{unit.pid}/ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink()
+
+
+def test_reload_reads_the_configuration_again(unit: Unit) -> None:
+    pid = unit.pid
+    config = unit.directory / "config.toml"
+    host = Path("/proc/meminfo").read_text(encoding="ascii").split("SwapTotal:")[1].split()[0]
+    if host == "0":
+        pytest.skip("this machine has no swap, so that nothing shows the difference")
+    config.write_text("swap = false\n", encoding="ascii")
+    systemctl("reload", unit.name)
+    eventually(lambda: unit.read("proc/meminfo").split("SwapTotal:")[1].split()[0] == "0", "no swap")
+    config.write_text("", encoding="ascii")
+    systemctl("reload", unit.name)
+    eventually(lambda: unit.read("proc/meminfo").split("SwapTotal:")[1].split()[0] != "0", "swap")
+    assert unit.pid == pid
+    assert unit.restarts() == 0
+
+
+def test_a_successor_takes_over_and_is_the_main_process(unit: Unit) -> None:
+    old = unit.pid
+    systemctl("kill", "--kill-whom=main", "-s", "USR2", unit.name)
+    eventually(lambda: not psutil.pid_exists(old), "the end of the old one")
+    assert unit.publishes(), "all the time"
+    eventually(lambda: unit.serves(than=old), "its successor as the main process")
+    assert unit.restarts() == 0
+
+
+def test_a_daemon_that_is_killed_is_started_again(unit: Unit) -> None:
+    old, before = unit.pid, unit.restarts()
+    systemctl("kill", "--kill-whom=main", "-s", "KILL", unit.name)
+    eventually(lambda: unit.serves(than=old), "the next one")
+    assert unit.restarts() == before + 1
+
+
+def test_when_the_guard_is_killed_as_well_nobody_is_left_with_errors(unit: Unit) -> None:
+    """ExecStopPost withdraws what nobody else is there for; it runs before the next daemon starts."""
+    old, before = unit.pid, unit.restarts()
+    systemctl("kill", "--kill-whom=all", "-s", "KILL", unit.name)
+    eventually(lambda: unit.serves(than=old), "the next one")
+    assert unit.restarts() == before + 1
+    fs = [entry for entry in mount_table() if entry.path == unit.skeleton.ctl("proc/meminfo") and entry.ours]
+    assert len(fs) == 1, "nothing of the dead one is below"
+
+
+@pytest.mark.slow
+def test_the_watchdog_ends_one_that_hangs_though_nobody_reads(unit: Unit) -> None:
+    old, before = unit.pid, unit.restarts()
+    systemctl("kill", "--kill-whom=main", "-s", "STOP", unit.name)
+    assert unit.publishes()
+    psutil.Process(old).wait(WATCHDOG_SECONDS + patient(10))
+    eventually(lambda: unit.serves(than=old), "the next one")
+    assert unit.restarts() == before + 1
+
+
+def test_stop_gives_the_hosts_files_back_and_leaves_the_slots(unit: Unit) -> None:
+    guard = unit.guard()
+    systemctl("stop", unit.name)
+    assert published(unit.skeleton) == {}
+    assert unit.read("proc/meminfo").split()[1] == Path("/proc/meminfo").read_text(encoding="ascii").split()[1]
+    guard.wait(patient(5))
+    systemctl("start", unit.name)
+    assert unit.serves()
+
+
+def test_a_bad_configuration_fails_and_a_good_one_starts(unit: Unit) -> None:
+    config = unit.directory / "config.toml"
+    systemctl("stop", unit.name)
+    config.write_text("nonsense = 1\n", encoding="ascii")
+    systemctl("start", unit.name, check=False)
+    assert shown(unit.name, "ActiveState") in {"failed", "activating"}
+    assert published(unit.skeleton) == {}
+    config.write_text("", encoding="ascii")
+    systemctl("reset-failed", unit.name, check=False)
+    systemctl("start", unit.name)
+    assert unit.serves()
