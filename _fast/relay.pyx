@@ -3,8 +3,9 @@
 
 Each message is one request or one reply, byte for byte as the kernel or libfuse wrote it; only the reply to INIT is
 changed. How many may be with pyfuse3 at a time is bounded, in all and for each pid namespace: beyond that a request is
-answered EAGAIN, and neither the queue nor the socket's buffer can be filled up by one container. Not so a request to
-close something: the kernel sends it once and heeds no error, so what is refused would stay open for ever.
+answered EAGAIN. So no container can keep another's requests waiting for long, nor the guard's question, which decides
+whether this daemon is taken for hung. Not so a request to close something: the kernel sends it once and heeds no error,
+so what is refused would stay open for ever.
 """
 
 from libc.stdint cimport uint32_t
@@ -36,15 +37,14 @@ from procview._fast.posix cimport (
     pthread_mutex_unlock,
     recv,
     send,
+    usleep,
     write,
 )
 
 
 cdef enum:
-    MOST_RELAYED_PER_OWNER = 256
-    # RELEASE is a background request. With the kernel's twelve at a time a container of many threads opens faster than
-    # its files are released, and comes to its bound of open files with few of them open.
-    MAX_BACKGROUND = 1024
+    MOST_RELAYED_PER_OWNER = 96
+    CLOSING_MILLISECONDS = 1000    # that a request to close waits for room in the socket
     MAX_WRITE_BYTES = 4096         # nobody writes; it decides how large the kernel wants a buffer for requests to be
     # The largest is a READ of 32 pages, what the kernel asks for without FUSE_MAX_PAGES; pages have up to 64 KiB.
     REPLY_BYTES = (32 << 16) + 4096
@@ -64,20 +64,28 @@ cdef void relay_free(Relay *relay) noexcept nogil:
 
 cdef bint admit(Relay *relay, uint64_t unique, uint64_t pidns, bint closes) noexcept nogil:
     """Note one more as pending, unless that is one too many."""
+    cdef Relayed *one
     cdef int of_owner = 0
+    cdef int others = 0
+    cdef int most = MOST_RELAYED
     cdef int i
     cdef bint admitted
+    if pidns == relay.host.pidns:
+        most += MOST_OF_HOST
     pthread_mutex_lock(&relay.lock)
-    if relay.pending_count >= MOST_RELAYED_PER_OWNER:
-        for i in range(relay.pending_count):
-            of_owner += relay.pending[i].pidns == pidns
-    if closes:
-        admitted = relay.pending_count < MOST_RELAYED + MOST_CLOSING
-    else:
-        admitted = relay.pending_count < MOST_RELAYED and of_owner < MOST_RELAYED_PER_OWNER
+    for i in range(relay.pending_count):
+        one = &relay.pending[i]
+        if not one.closes:
+            others += 1
+            of_owner += one.pidns == pidns
+    admitted = relay.pending_count < MOST_PENDING and (
+        closes or (others < most and of_owner < MOST_RELAYED_PER_OWNER)
+    )
     if admitted:
-        relay.pending[relay.pending_count].unique = unique
-        relay.pending[relay.pending_count].pidns = pidns
+        one = &relay.pending[relay.pending_count]
+        one.unique = unique
+        one.pidns = pidns
+        one.closes = closes
         relay.pending_count += 1
         relay.relayed += 1
     else:
@@ -109,13 +117,13 @@ cdef int relay_request(Relay *relay, const char *request, size_t size) noexcept 
     cdef const fuse_in_header *header = <const fuse_in_header *>request
     cdef char path[32]
     cdef uint64_t pidns = 0
+    cdef bint closes = header.opcode == FUSE_RELEASE or header.opcode == FUSE_RELEASEDIR
+    cdef int patience = CLOSING_MILLISECONDS if closes else 0
     cdef bint _is_init
     snprintf(path, sizeof(path), b"%u", header.pid)
     if header.pid == 0 or not namespace_of(relay.host, path, b"pid", &pidns):
         pidns = 0
-    if not admit(
-        relay, header.unique, pidns, header.opcode == FUSE_RELEASE or header.opcode == FUSE_RELEASEDIR
-    ):
+    if not admit(relay, header.unique, pidns, closes):
         return EAGAIN
     if header.opcode == FUSE_INIT:
         pthread_mutex_lock(&relay.lock)
@@ -123,6 +131,10 @@ cdef int relay_request(Relay *relay, const char *request, size_t size) noexcept 
         pthread_mutex_unlock(&relay.lock)
     while send(relay.socket, request, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0:
         if errno == EINTR:
+            continue
+        if errno == EAGAIN and patience > 0:
+            patience -= 1
+            usleep(1000)
             continue
         settle(relay, header.unique, &_is_init)
         return EAGAIN if errno == EAGAIN else EIO
@@ -133,6 +145,8 @@ cdef void adjust_init(fuse_init_out *init) noexcept nogil:
     """What pyfuse3 answered to INIT is kept but for sizes: requests fit into the lane's buffers, replies through the
     socket, and releases are not held up.
     """
+    # RELEASE is a background request. With the kernel's twelve at a time a container of many threads opens faster than
+    # its files are released, and comes to its bound of open files with few of them open.
     init.max_background = MAX_BACKGROUND
     init.congestion_threshold = MAX_BACKGROUND // 4 * 3
     init.max_write = MAX_WRITE_BYTES

@@ -7,19 +7,22 @@ from procview._fast.posix cimport pthread_mutex_t
 
 
 cdef enum:
-    MOST_RELAYED = 1000
-    MOST_CLOSING = 64          # beyond them; the kernel has 12 under way at a time, unless it is told otherwise
+    MOST_RELAYED = 224         # of all containers
+    MOST_OF_HOST = 32          # more, for the daemon's own pid namespace: the guard's and the watchdog's questions
+    MAX_BACKGROUND = 256       # of the kernel's background requests; all requests to close are such
+    MOST_PENDING = MOST_RELAYED + MOST_OF_HOST + MAX_BACKGROUND
 
 cdef struct Relayed:
     uint64_t unique
     uint64_t pidns             # of who asks; 0: not known
+    bint closes                # it is a request to close something: never refused
 
 cdef struct Relay:
     int device                 # /dev/fuse
     int socket                 # our end of the pair
     Host *host
     pthread_mutex_t lock       # of what follows
-    Relayed pending[MOST_RELAYED + MOST_CLOSING]
+    Relayed pending[MOST_PENDING]
     int pending_count
     uint64_t init_unique       # of the INIT that pyfuse3 is answering; 0: none
     uint64_t relayed           # so far

@@ -196,7 +196,7 @@ def test_sizes_are_negotiated_so_that_every_message_fits(kernel: Kernel) -> None
     theirs = INIT_OUT.pack(7, 38, 131072, 0xFFFFFFFF, 16, 12, 1 << 20, 1, 256, 0, 3, *[0] * 7)
     kernel.pyfuse3.send(OUT_HEADER.pack(OUT_HEADER.size + len(theirs), 0, unique) + theirs)
     ours = INIT_OUT.unpack(kernel.reply().body)
-    assert ours == (7, 38, 131072, 0xFFFFFFFF & ~(1 << 22), 1024, 768, 4096, 1, 256, 0, 3, *[0] * 7)
+    assert ours == (7, 38, 131072, 0xFFFFFFFF & ~(1 << 22), 256, 192, 4096, 1, 256, 0, 3, *[0] * 7)
     # Once: another request may have a reply of the same size.
     unique = kernel.send(STATFS)
     kernel.relayed()
@@ -204,28 +204,48 @@ def test_sizes_are_negotiated_so_that_every_message_fits(kernel: Kernel) -> None
     assert kernel.reply().body == theirs
 
 
-def test_too_many_requests_of_one_container_are_refused_and_not_those_of_another(kernel: Kernel) -> None:
-    with subprocess.Popen(["unshare", "-Urpf", "sleep", "1000"]) as other:
-        try:
-            child = inside(other.pid)
-            for _ in range(256):
-                kernel.send(STATFS)
-            assert kernel.ask(STATFS).error == errno.EAGAIN
-            assert select.select([kernel.lane], [], [], 20)[0]
-            assert kernel.lane.take_notices() & REFUSED
-            unique = kernel.send(STATFS, pid=child)
-            requests = [kernel.relayed() for _ in range(257)]
-            assert IN_HEADER.unpack_from(requests[-1])[2] == unique
-            assert kernel.lane.counters() == {"answered": 0, "relayed": 257, "refused": 1, "pending": 257}
-            # What is answered makes room.
-            first = IN_HEADER.unpack_from(requests[0])[2]
-            kernel.pyfuse3.send(OUT_HEADER.pack(OUT_HEADER.size, -errno.EIO, first))
-            assert kernel.reply() == protocol.Reply(first, errno.EIO, b"")
-            kernel.send(STATFS)
-            assert kernel.ask(STATFS).error == errno.EAGAIN
-        finally:
-            other.send_signal(signal.SIGKILL)
-            os.kill(child, signal.SIGKILL)
+@pytest.fixture
+def others() -> Iterator[list[int]]:
+    """Processes in three pid namespaces of their own."""
+    parents = [subprocess.Popen(["unshare", "-Urpf", "--kill-child", "sleep", "1000"]) for _ in range(3)]
+    try:
+        yield [inside(parent.pid) for parent in parents]
+    finally:
+        for parent in parents:
+            parent.kill()
+            parent.wait()
+
+
+def test_too_many_requests_of_one_container_are_refused_and_not_those_of_another(
+    kernel: Kernel, others: list[int]
+) -> None:
+    for _ in range(96):
+        kernel.send(STATFS, pid=others[0])
+    assert kernel.ask(STATFS, pid=others[0]).error == errno.EAGAIN
+    assert select.select([kernel.lane], [], [], 20)[0]
+    assert kernel.lane.take_notices() & REFUSED
+    unique = kernel.send(STATFS, pid=others[1])
+    requests = [kernel.relayed() for _ in range(97)]
+    assert IN_HEADER.unpack_from(requests[-1])[2] == unique
+    assert kernel.lane.counters() == {"answered": 0, "relayed": 97, "refused": 1, "pending": 97}
+    # What is answered makes room.
+    first = IN_HEADER.unpack_from(requests[0])[2]
+    kernel.pyfuse3.send(OUT_HEADER.pack(OUT_HEADER.size, -errno.EIO, first))
+    assert kernel.reply() == protocol.Reply(first, errno.EIO, b"")
+    kernel.send(STATFS, pid=others[0])
+    assert kernel.ask(STATFS, pid=others[0]).error == errno.EAGAIN
+
+
+def test_containers_leave_room_for_the_questions_of_guard_and_watchdog(kernel: Kernel, others: list[int]) -> None:
+    for pid, count in zip(others, (96, 96, 32), strict=True):
+        for _ in range(count):
+            kernel.send(STATFS, pid=pid)
+            kernel.relayed()
+    assert kernel.ask(STATFS, pid=others[2]).error == errno.EAGAIN
+    for _ in range(32):
+        unique = kernel.send(STATFS)
+        assert IN_HEADER.unpack_from(kernel.relayed())[2] == unique
+    assert kernel.ask(STATFS).error == errno.EAGAIN
 
 
 def inside(pid: int) -> int:

@@ -77,7 +77,10 @@ def _try_to_fetch(series: str, places: Path) -> str:
     found = {image.removeprefix("linux-image-"): image for meta in _META_PACKAGES for image in _images(meta)}
     releases = [release for release in found if _in_series(release, series)]
     if not releases:
-        raise NoSuchKernelError(f"apt has no kernel {series} here, only: {', '.join(sorted(found)) or 'none at all'}")
+        there = ", ".join(sorted(found)) or "none at all"
+        raise NoSuchKernelError(
+            f"apt has no kernel {series} here, only: {there} (Debian 12 has 6.12 in its security part)"
+        )
     release = releases[0]
     places.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="new-", dir=places.parent) as folder:
