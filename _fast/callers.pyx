@@ -14,6 +14,7 @@ namespace.
 from procview._fast.host cimport namespace_of, path_of_process
 from procview._fast.kept cimport (
     READ_ONCE,
+    Kept,
     kept_begin,
     kept_drop,
     kept_end,
@@ -22,6 +23,7 @@ from procview._fast.kept cimport (
     kept_offer,
     kept_open,
     kept_read_begun,
+    kept_read_open,
     read_open,
 )
 from procview._fast.posix cimport (
@@ -37,8 +39,9 @@ from procview._fast.posix cimport (
     pthread_mutex_unlock,
     statfs_t,
     store,
+    take_all,
 )
-from procview._fast.text cimport text_clear
+from procview._fast.text cimport Text, text_clear, text_free, text_init
 
 
 cdef void callers_init(Callers *callers, Host *host) noexcept nogil:
@@ -46,6 +49,7 @@ cdef void callers_init(Callers *callers, Host *host) noexcept nogil:
     cdef int i
     cdef int k
     callers.host = host
+    callers.fresh = False
     # A recording of a host does not say that a process has gone.
     callers.keeps = fstatfs(host.proc_fd, &info) == 0 and info.f_type == PROC_SUPER_MAGIC
     pthread_mutex_init(&callers.lock, NULL)
@@ -65,6 +69,32 @@ cdef void callers_free(Callers *callers) noexcept nogil:
         for k in range(CALLERS_OF_SET):
             kept_drop(callers.host.keeper, &callers.of[i][k].cgroup)
     pthread_mutex_destroy(&callers.lock)
+
+
+cdef bint callers_were_kept(Callers *callers) noexcept nogil:
+    """Whether there are new ones since this was last asked: some time later it is worth to see who has gone."""
+    return count_now(&callers.fresh) and take_all(&callers.fresh)
+
+
+cdef bint callers_forget_gone(Callers *callers) noexcept nogil:
+    """Close the files of threads that live no more; some hundred reads, at most. Whether any was used of late, so that
+    it is worth to look again.
+    """
+    cdef Text scratch
+    cdef Kept *file
+    cdef bint used = False
+    cdef int i
+    cdef int k
+    text_init(&scratch)
+    for i in range(CALLER_SETS):
+        for k in range(CALLERS_OF_SET):
+            file = &callers.of[i][k].cgroup
+            if kept_is_open(file):
+                used = used or count_now(&file.used)
+                kept_read_open(callers.host.keeper, file, &scratch, READ_ONCE)   # ESRCH closes it
+                store(&file.used, False)
+    text_free(&scratch)
+    return used
 
 
 cdef bint asking_known(Callers *callers, int tid, Asking *asking) noexcept nogil:
@@ -153,6 +183,8 @@ cdef bint keep(Callers *callers, const Asking *asking) noexcept nogil:
         store(&caller.tid, asking.tid)
         caller.pidns = asking.pidns
         kept = kept_offer(callers.host.keeper, &caller.cgroup, asking.fd)
+        if kept:
+            store(&callers.fresh, True)
     pthread_mutex_unlock(&callers.lock)
     return kept
 

@@ -14,6 +14,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from procview._fast.caller cimport PLACED, SEARCH_NEEDED, container_is_known
+from procview._fast.callers cimport callers_forget_gone, callers_were_kept
 from procview._fast.container cimport Container, container_put
 from procview._fast.host cimport cpuset_next
 from procview._fast.kept cimport keeper_close_idle
@@ -249,6 +250,16 @@ cdef class Engine:
         if watched < 0:
             raise MemoryError
         return watched
+
+    def callers_were_kept(self):
+        return callers_were_kept(&self._renderer.containers.callers)
+
+    def forget_gone_callers(self):
+        cdef bint used
+        self._check()
+        with nogil:
+            used = callers_forget_gone(&self._renderer.containers.callers)
+        return used
 
     def counters(self):
         cdef Counts counted

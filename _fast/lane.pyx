@@ -15,6 +15,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset, strcmp
 
 from procview._fast.caller cimport PLACED, container_of
+from procview._fast.callers cimport callers_were_kept
 from procview._fast.container cimport Container, container_put
 from procview._fast.engine cimport Engine
 from procview._fast.files cimport (
@@ -105,11 +106,13 @@ cdef enum:  # notices: bits
     NOTICE_LOADAVG = 2         # the load of one more container is watched
     NOTICE_REFUSED = 4         # too many requests for pyfuse3
     NOTICE_ABSENT = 8          # some container lacked a controller
+    NOTICE_CALLERS = 16        # descriptors of callers were kept
 
 ENDED = NOTICE_ENDED
 LOADAVG = NOTICE_LOADAVG
 REFUSED = NOTICE_REFUSED
 ABSENT = NOTICE_ABSENT
+CALLERS = NOTICE_CALLERS
 
 cdef struct Node:
     uint64_t parent            # 0: not to be looked up by its name here
@@ -255,6 +258,8 @@ cdef bint answer_open(
         ) != PLACED
     ):
         return False
+    if callers_were_kept(&renderer.containers.callers):
+        notify(road, NOTICE_CALLERS)
     spec = view_spec(node.spec)
     memset(&out, 0, sizeof(out))
     out.open_flags = FOPEN_DIRECT_IO | FOPEN_NOFLUSH

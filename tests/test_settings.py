@@ -25,6 +25,8 @@ def test_defaults() -> None:
         "slots": True,
         "run_directory": "/run/procview",
         "mount": None,
+        "lane": True,
+        "lane_threads": 2,
         "log_level": "info",
     }
 

@@ -21,6 +21,7 @@ cdef struct Caller:
 cdef struct Callers:
     Host *host
     bint keeps              # only where proc says when a process has gone
+    int fresh               # atomic; whether one was kept since callers_were_kept() last said so
     pthread_mutex_t lock    # of who becomes one of them
     Caller of[CALLER_SETS][CALLERS_OF_SET]
     int seen[CALLERS_SEEN]  # atomic; the last of the threads that share a place
@@ -35,6 +36,8 @@ cdef struct Asking:
 
 cdef void callers_init(Callers *callers, Host *host) noexcept nogil
 cdef void callers_free(Callers *callers) noexcept nogil
+cdef bint callers_were_kept(Callers *callers) noexcept nogil
+cdef bint callers_forget_gone(Callers *callers) noexcept nogil
 cdef bint asking_known(Callers *callers, int tid, Asking *asking) noexcept nogil
 cdef int asking_anew(Callers *callers, int tid, Asking *asking) noexcept nogil
 cdef ssize_t asking_read(Callers *callers, Asking *asking, Text *into) noexcept nogil

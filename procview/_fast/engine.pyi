@@ -64,6 +64,13 @@ class Engine:
         being watched.
         """
 
+    def callers_were_kept(self) -> bool:
+        """Whether descriptors of callers were kept since this was last asked: a while later call the next one."""
+
+    def forget_gone_callers(self) -> bool:
+        """Close what is kept of callers that have ended meanwhile. Takes up to a millisecond. Whether some were there
+        since the last call: if so, call again later."""
+
     def counters(self) -> dict[str, int]:
         """Counts since start: ``reads``, ``fallback_<reason>`` ..., and gauges ``containers``, ``descriptors``."""
 

@@ -8,6 +8,7 @@ ENDED: int
 LOADAVG: int
 REFUSED: int
 ABSENT: int
+CALLERS: int
 """Bits of what :meth:`Lane.take_notices` returns."""
 
 @final
@@ -42,7 +43,8 @@ class Lane:
 
     def take_notices(self) -> int:
         """What has happened since the last call: ENDED (the connection), LOADAVG (one more container's load is
-        watched), REFUSED (too many requests were waiting for pyfuse3), ABSENT (Engine.absent_bits has changed)."""
+        watched), REFUSED (too many requests were waiting for pyfuse3), ABSENT (Engine.absent_bits has changed),
+        CALLERS (Engine.callers_were_kept)."""
 
     def counters(self) -> dict[str, int]:
         """``answered`` here, ``relayed`` to pyfuse3, ``refused``; and how many are ``pending`` there now."""

@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 SAMPLE_SECONDS = 5.0
 """How often the load of watched containers is sampled, as the kernel does for its own."""
 
+CALLERS_SECONDS = 2.0
+"""How often, while callers come again, what is kept of those that have ended is closed."""
+
 _NEED_A_RESTART = ("slots", "run_directory", "mount", "lane", "lane_threads")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -67,6 +70,7 @@ class Daemon:
         self._replace = replace
         self._roots = roots
         self._sampling = trio.Event()
+        self._callers = trio.Event()
         self._publication: Publication | None = None
         self._predecessor: int | None = None
         self._successor: int | None = None  # 0: one is being started
@@ -92,7 +96,10 @@ class Daemon:
             self._engine = open_engine(self._roots, self._settings)
             stack.callback(self._engine.close)
             self._operations = ViewOperations(
-                self._engine, proc=self._roots.proc, loadavg_was_read=self._loadavg_was_read
+                self._engine,
+                proc=self._roots.proc,
+                loadavg_was_read=self._loadavg_was_read,
+                callers_were_kept=lambda: self._callers.set(),
             )
             path = self._path if self._predecessor is None else place_beside(self._path)
             mount = await stack.enter_async_context(mounted(path, self._operations, lane_threads=self._lane_threads))
@@ -123,6 +130,7 @@ class Daemon:
             nursery.start_soon(self._obey, signals, stop, nursery)
             nursery.start_soon(self._publish, mount, stop)
             nursery.start_soon(self._sample)
+            nursery.start_soon(self._forget_callers)
             nursery.start_soon(self._watch, mount, stop)
             if self._publication is not None:
                 nursery.start_soon(self._publication.keep_guard)
@@ -222,6 +230,15 @@ class Daemon:
             missed = (trio.current_time() - next_sample) // SAMPLE_SECONDS
             next_sample += SAMPLE_SECONDS * (missed + 1)
             await trio.sleep_until(next_sample)
+
+    async def _forget_callers(self) -> None:
+        """Let go of callers that have ended, some time after new ones came; while nobody reads nothing wakes up."""
+        while True:
+            await self._callers.wait()
+            self._callers = trio.Event()
+            await trio.sleep(CALLERS_SECONDS)
+            if self._engine.forget_gone_callers():
+                self._callers.set()
 
     async def _watch(self, mount: Mount, stop: trio.Event) -> None:
         """Feed systemd's watchdog (if any) while requests go through the kernel and back to this event loop.

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 import pyfuse3
 import trio
 
-from procview._fast.lane import ABSENT, ENDED, LOADAVG, REFUSED, Lane
+from procview._fast.lane import ABSENT, CALLERS, ENDED, LOADAVG, REFUSED, Lane
 from procview.fs.nodes import Node
 from procview.fs.operations import STATIC_SECONDS, ViewOperations
 from procview.mounts import detach, mount_fuse
@@ -102,6 +102,8 @@ async def heed(lane: Lane, operations: ViewOperations, ended: Callable[[], None]
             operations.loadavg_was_read()
         if notices & ABSENT:
             operations.log_absent()
+        if notices & CALLERS:
+            operations.callers_were_kept()
         if notices & REFUSED:
             log.warning(
                 "refused requests (EAGAIN): a container has too many at once that the lane does not answer",

@@ -91,7 +91,8 @@ class _OpenDirectory:
 
 
 class ViewOperations(pyfuse3.Operations):
-    """Serves ``engine``. ``loadavg_was_read`` is called after each rendering of a loadavg, to wake the sampler.
+    """Serves ``engine``. ``loadavg_was_read`` is called after each rendering of a loadavg, to wake the sampler;
+    ``callers_were_kept`` when some time later the engine should forget callers that have gone.
 
     ``proc`` is where the callers' pids can be looked up. To be made inside the trio event loop.
     """
@@ -106,6 +107,7 @@ class ViewOperations(pyfuse3.Operations):
         *,
         proc: str = "/proc",
         loadavg_was_read: Callable[[], None] = lambda: None,
+        callers_were_kept: Callable[[], None] = lambda: None,
         files: OpenFiles | None = None,
         blocking: BlockingWork | None = None,
     ) -> None:
@@ -113,6 +115,7 @@ class ViewOperations(pyfuse3.Operations):
         self.engine = engine
         self._proc = proc
         self.loadavg_was_read = loadavg_was_read
+        self.callers_were_kept = callers_were_kept
         self._tree = Tree(engine)
         self.files = OpenFiles(engine) if files is None else files
         self._blocking = BlockingWork() if blocking is None else blocking
@@ -286,6 +289,8 @@ class ViewOperations(pyfuse3.Operations):
         handle = self._admitted(view.owner, lambda: self.files.open(view.owner, view))
         if view.fallback is not None:
             self._host_instead(ctx.pid, node.path, view.fallback)
+        if self.engine.callers_were_kept():
+            self.callers_were_kept()
         # direct_io: the bytes depend on the reader, so the page cache, which is the inode's, must hold none of them.
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), direct_io=True, keep_cache=False)
 

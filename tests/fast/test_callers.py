@@ -312,6 +312,26 @@ def test_a_caller_that_has_ended_and_was_not_waited_for(engine: Engine) -> None:
         assert seen(engine, child.pid) == (host_total_mib(), "unknown-caller")
 
 
+def test_callers_that_have_gone_are_forgotten_and_others_are_not(engine: Engine) -> None:
+    with cgroup(new_name(), 100) as inside, process(inside, "sleep", "100") as stays:
+        assert seen(engine, stays.pid) == (100, None)
+        assert not engine.callers_were_kept(), "once is not enough"
+        for _ in range(TIMES):
+            seen(engine, stays.pid)
+        assert engine.callers_were_kept()
+        assert not engine.callers_were_kept(), "said once"
+        before = engine.counters()["descriptors"]
+        for _ in range(5):
+            with process(inside, "sleep", "100") as goes:
+                for _ in range(TIMES):
+                    seen(engine, goes.pid)
+        assert engine.counters()["descriptors"] == before + 5
+        assert engine.forget_gone_callers()
+        assert engine.counters()["descriptors"] == before
+        assert not engine.forget_gone_callers(), "nobody has come since"
+        assert seen(engine, stays.pid) == (100, None)
+
+
 def test_callers_that_come_and_go_under_several_threads(engine: Engine) -> None:
     """Each is in its own cgroup, or gone."""
     wrong: list[object] = []

@@ -48,6 +48,9 @@ class FakeEngine:
     owner_of: Callable[[int], int] = lambda pid: os.stat(f"/proc/{pid}/ns/pid").st_ino if pid else 0
     absent_bits: int = 0
 
+    def callers_were_kept(self) -> bool:
+        return False
+
     def absent_controllers(self) -> list[str]:
         return []
 
