@@ -73,22 +73,18 @@ class Publication:
     async def start_guard(self) -> None:
         """Start the guard's process. Raises OSError."""
         ours, guards = socket.socketpair()
-        try:
+        if self._channel is not None:
+            self._channel.close()
+        self._channel = ours
+        if self._watched is not None:
+            # Before it is there: as soon as it is, we may be killed, and then it has to know.
+            self._tell_guard(self._watched)
+        with guards:
             command = [sys.executable, "-P", "-m", "procview.guard", self._skeleton.base]
             # A session of its own: a signal to our process group (^C) is not for it.
             self._guard = await trio.lowlevel.open_process(
                 command, stdin=guards, stdout=subprocess.DEVNULL, start_new_session=True, cwd="/"
             )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            guards.close()
-        if self._channel is not None:
-            self._channel.close()
-        self._channel = ours
-        if self._watched is not None:
-            self._tell_guard(self._watched)
 
     async def keep_guard(self) -> None:
         """Start the guard again whenever somebody ends it."""
