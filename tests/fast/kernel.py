@@ -1,6 +1,5 @@
 """The kernel's part of FUSE, played by a test: messages as linux/fuse.h has them (protocol 7), on a pair of sockets."""
 
-import errno
 import itertools
 import os
 import socket
@@ -139,6 +138,3 @@ def kernel(threads: int = 1, files: OpenFiles | None = None, engine: Engine | No
     )  # fmt: skip
     with Kernel(ours, theirs, lane, files) as played:
         yield played
-
-
-EAGAIN, EIO, ENFILE, ENOENT, ENOSYS = errno.EAGAIN, errno.EIO, errno.ENFILE, errno.ENOENT, errno.ENOSYS
