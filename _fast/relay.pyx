@@ -1,11 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Requests that pyfuse3 answers: from /dev/fuse to its end of a SOCK_SEQPACKET pair, and its replies back.
+"""Requests that pyfuse3 answers: to its end of a SOCK_SEQPACKET pair, and its replies back to /dev/fuse or the ring.
 
 Each message is one request or one reply, byte for byte as the kernel or libfuse wrote it; only the reply to INIT is
 changed. How many may be with pyfuse3 at a time is bounded, in all and for each pid namespace: beyond that a request is
 answered EAGAIN. So no container can keep another's requests waiting for long, nor the guard's question, which decides
-whether this daemon is taken for hung. Not so a request to close something: the kernel sends it once and heeds no error,
-so what is refused would stay open for ever.
+whether this daemon is taken for hung. In a ring each of them keeps a place of its queue, so there are bounds for a
+queue as well: some places are always left for what the lane itself answers. Not so a request to close something: the
+kernel sends it once and heeds no error, so what is refused would stay open for ever.
 """
 
 from libc.stdint cimport uint32_t
@@ -15,10 +16,12 @@ from libc.string cimport memset
 
 from procview._fast.fuse cimport (
     FUSE_INIT,
+    FUSE_INIT_EXT,
     FUSE_MAX_PAGES,
     FUSE_RELEASE,
     FUSE_RELEASEDIR,
     fuse_in_header,
+    fuse_init_in,
     fuse_init_out,
     fuse_out_header,
 )
@@ -30,6 +33,7 @@ from procview._fast.posix cimport (
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
     MSG_TRUNC,
+    count_now,
     errno,
     pthread_mutex_destroy,
     pthread_mutex_init,
@@ -37,22 +41,32 @@ from procview._fast.posix cimport (
     pthread_mutex_unlock,
     recv,
     send,
+    store,
     usleep,
     write,
 )
+from procview._fast.ring cimport RING_DEPTH, RING_GO, RING_NO, Ring, ring_hand_back, ring_tell
+from procview._fast.uring cimport FUSE_OVER_IO_URING_2
 
 
 cdef enum:
     MOST_RELAYED_PER_OWNER = 96
+    MOST_RELAYED_PER_QUEUE = RING_DEPTH // 8 * 5
+    MOST_RELAYED_PER_QUEUE_AND_OWNER = RING_DEPTH // 2
+    MOST_CLOSING_OF_RING = RING_DEPTH // 4     # which may all be of one queue
     CLOSING_MILLISECONDS = 1000    # that a request to close waits for room in the socket
     MAX_WRITE_BYTES = 4096         # nobody writes; it decides how large the kernel wants a buffer for requests to be
     # The largest is a READ of 32 pages, what the kernel asks for without FUSE_MAX_PAGES; pages have up to 64 KiB.
     REPLY_BYTES = (32 << 16) + 4096
 
 
-cdef void relay_init(Relay *relay, int device, int socket, Host *host) noexcept nogil:
+cdef void relay_init(
+    Relay *relay, int device, int socket, Host *host, Ring *rings, int ring_count
+) noexcept nogil:
     memset(relay, 0, sizeof(Relay))
     relay.device = device
+    relay.rings = rings
+    relay.ring_count = ring_count
     relay.socket = socket
     relay.host = host
     pthread_mutex_init(&relay.lock, NULL)
@@ -62,30 +76,36 @@ cdef void relay_free(Relay *relay) noexcept nogil:
     pthread_mutex_destroy(&relay.lock)
 
 
-cdef bint admit(Relay *relay, uint64_t unique, uint64_t pidns, bint closes) noexcept nogil:
+cdef bint admit(Relay *relay, const Relayed *new) noexcept nogil:
     """Note one more as pending, unless that is one too many."""
-    cdef Relayed *one
-    cdef int of_owner = 0
+    cdef const Relayed *one
     cdef int others = 0
+    cdef int of_owner = 0
+    cdef int of_queue = 0
+    cdef int of_both = 0
     cdef int most = MOST_RELAYED
     cdef int i
+    cdef bint same_queue
     cdef bint admitted
-    if pidns == relay.host.pidns:
+    if new.pidns == relay.host.pidns:
         most += MOST_OF_HOST
     pthread_mutex_lock(&relay.lock)
     for i in range(relay.pending_count):
         one = &relay.pending[i]
         if not one.closes:
+            same_queue = new.ring != NULL and one.ring == new.ring and one.queue == new.queue
             others += 1
-            of_owner += one.pidns == pidns
+            of_owner += one.pidns == new.pidns
+            of_queue += same_queue
+            of_both += same_queue and one.pidns == new.pidns
     admitted = relay.pending_count < MOST_PENDING and (
-        closes or (others < most and of_owner < MOST_RELAYED_PER_OWNER)
+        new.closes or (
+            others < most and of_owner < MOST_RELAYED_PER_OWNER
+            and of_queue < MOST_RELAYED_PER_QUEUE and of_both < MOST_RELAYED_PER_QUEUE_AND_OWNER
+        )
     )
     if admitted:
-        one = &relay.pending[relay.pending_count]
-        one.unique = unique
-        one.pidns = pidns
-        one.closes = closes
+        relay.pending[relay.pending_count] = new[0]
         relay.pending_count += 1
         relay.relayed += 1
     else:
@@ -94,41 +114,47 @@ cdef bint admit(Relay *relay, uint64_t unique, uint64_t pidns, bint closes) noex
     return admitted
 
 
-cdef bint settle(Relay *relay, uint64_t unique, bint *is_init) noexcept nogil:
-    """It is pending no longer. False if it was not."""
+cdef bint settle(Relay *relay, uint64_t unique, Relayed *it) noexcept nogil:
+    """It is pending no longer; what it was. False if it was not."""
     cdef bint found = False
     cdef int i
     pthread_mutex_lock(&relay.lock)
     for i in range(relay.pending_count):
         if relay.pending[i].unique == unique:
+            it[0] = relay.pending[i]
             relay.pending_count -= 1
             relay.pending[i] = relay.pending[relay.pending_count]
             found = True
             break
-    is_init[0] = found and unique == relay.init_unique
-    if is_init[0]:
-        relay.init_unique = 0
     pthread_mutex_unlock(&relay.lock)
     return found
 
 
-cdef int relay_request(Relay *relay, const char *request, size_t size) noexcept nogil:
-    """Hand a request, whose header is whole, to pyfuse3. 0, or the errno that its reader is to get instead."""
+cdef int relay_request(Relay *relay, const char *request, size_t size, Ring *ring, int entry) noexcept nogil:
+    """Hand a request, whose header is whole, to pyfuse3; it came in ``entry`` of ``ring``, unless that is NULL. 0, or
+    the errno that its reader is to get instead.
+    """
     cdef const fuse_in_header *header = <const fuse_in_header *>request
     cdef char path[32]
-    cdef uint64_t pidns = 0
-    cdef bint closes = header.opcode == FUSE_RELEASE or header.opcode == FUSE_RELEASEDIR
-    cdef int patience = CLOSING_MILLISECONDS if closes else 0
-    cdef bint _is_init
+    cdef Relayed new
+    cdef int patience = 0
+    memset(&new, 0, sizeof(new))
+    new.unique = header.unique
+    new.closes = header.opcode == FUSE_RELEASE or header.opcode == FUSE_RELEASEDIR
+    new.is_init = header.opcode == FUSE_INIT
+    new.ring = ring
+    if ring != NULL:
+        new.entry = entry
+        new.queue = ring.entries[entry].qid
     snprintf(path, sizeof(path), b"%u", header.pid)
-    if header.pid == 0 or not namespace_of(relay.host, path, b"pid", &pidns):
-        pidns = 0
-    if not admit(relay, header.unique, pidns, closes):
+    if header.pid == 0 or not namespace_of(relay.host, path, b"pid", &new.pidns):
+        new.pidns = 0
+    if not admit(relay, &new):
         return EAGAIN
-    if header.opcode == FUSE_INIT:
-        pthread_mutex_lock(&relay.lock)
-        relay.init_unique = header.unique
-        pthread_mutex_unlock(&relay.lock)
+    if new.is_init:
+        store(&relay.offered, offers_ring(<const fuse_init_in *>(request + sizeof(fuse_in_header)), size))
+    if new.closes:
+        patience = CLOSING_MILLISECONDS
     while send(relay.socket, request, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0:
         if errno == EINTR:
             continue
@@ -136,45 +162,69 @@ cdef int relay_request(Relay *relay, const char *request, size_t size) noexcept 
             patience -= 1
             usleep(1000)
             continue
-        settle(relay, header.unique, &_is_init)
+        settle(relay, header.unique, &new)
         return EAGAIN if errno == EAGAIN else EIO
     return 0
 
 
-cdef void adjust_init(fuse_init_out *init) noexcept nogil:
+cdef bint offers_ring(const fuse_init_in *asked, size_t size) noexcept nogil:
+    """Kernels before 5.17 send no flags2."""
+    return (
+        size >= sizeof(fuse_in_header) + sizeof(fuse_init_in)
+        and asked.flags & FUSE_INIT_EXT != 0 and asked.flags2 & FUSE_OVER_IO_URING_2 != 0
+    )
+
+
+cdef bint adjust_init(Relay *relay, fuse_out_header *reply, size_t size) noexcept nogil:
     """What pyfuse3 answered to INIT is kept but for sizes: requests fit into the lane's buffers, replies through the
-    socket, and releases are not held up.
+    socket, and releases are not held up; and for the ring. True: there will be one.
     """
+    cdef fuse_init_out *init = <fuse_init_out *>(reply + 1)
+    cdef bint with_ring = relay.ring_count > 0 and count_now(&relay.offered)
+    if reply.error != 0 or size < sizeof(fuse_out_header) + sizeof(fuse_init_out):
+        return False
     # RELEASE is a background request. With the kernel's twelve at a time a container of many threads opens faster than
     # its files are released, and comes to its bound of open files with few of them open.
-    init.max_background = MAX_BACKGROUND
-    init.congestion_threshold = MAX_BACKGROUND // 4 * 3
+    init.max_background = MOST_CLOSING_OF_RING if with_ring else MAX_BACKGROUND
+    init.congestion_threshold = init.max_background // 4 * 3
     init.max_write = MAX_WRITE_BYTES
     init.flags &= ~<uint32_t>FUSE_MAX_PAGES
+    if with_ring:
+        init.flags |= <uint32_t>FUSE_INIT_EXT
+        init.flags2 |= <uint32_t>FUSE_OVER_IO_URING_2
+    return with_ring
 
 
 cdef void relay_replies(Relay *relay) noexcept nogil:
     """Hand replies back to the kernel, until the other end is closed or says what is no reply."""
     cdef char *reply = <char *>malloc(REPLY_BYTES)
     cdef fuse_out_header *header = <fuse_out_header *>reply
+    cdef Relayed to
     cdef ssize_t got
-    cdef bint is_init
+    cdef bint with_ring
+    cdef int i
     while reply != NULL:
         got = recv(relay.socket, reply, REPLY_BYTES, MSG_TRUNC)
         if got < 0 and errno == EINTR:
             continue
         if got < <ssize_t>sizeof(fuse_out_header) or got > REPLY_BYTES:
             break
+        memset(&to, 0, sizeof(to))
         # A notification has no request.
-        if header.unique != 0 and not settle(relay, header.unique, &is_init):
+        if header.unique != 0 and not settle(relay, header.unique, &to):
             continue
-        if header.unique != 0 and is_init and <size_t>got >= sizeof(fuse_out_header) + sizeof(fuse_init_out):
-            adjust_init(<fuse_init_out *>(reply + sizeof(fuse_out_header)))
+        if to.ring != NULL:
+            ring_hand_back(to.ring, to.entry, reply, <size_t>got)
+            continue
+        with_ring = to.is_init and adjust_init(relay, header, <size_t>got)
         while write(relay.device, reply, <size_t>got) < 0:
             # ENOENT: nobody waits for it any more. Others are the end of the connection, which the readers of requests
             # find out for themselves.
             if errno != EINTR:
                 break
+        if to.is_init:
+            for i in range(relay.ring_count):
+                ring_tell(&relay.rings[i], RING_GO if with_ring else RING_NO)
     free(reply)
 
 

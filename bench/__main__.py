@@ -26,7 +26,7 @@ from bench.files import FILES
 from bench.idle import idle_daemons
 from bench.private import enter_private_mounts
 from bench.results import Results, save
-from bench.servers import FLOOR, KERNEL, LXCFS, OURS, PYFUSE3, Server
+from bench.servers import FLOOR, KERNEL, LXCFS, OURS, PYFUSE3, RING, Server
 from bench.through_fuse import PINNED, UNPINNED, fresh_latencies, latencies, rates
 from bench.verdicts import verdicts
 
@@ -174,6 +174,7 @@ def _start_servers(stack: ExitStack, work: Path, results: Results, reasons: dict
         FLOOR: servers.floor,
         LXCFS: servers.lxcfs_server,
         OURS: servers.ours,
+        RING: servers.ours_by_ring,
         PYFUSE3: servers.pyfuse3_alone,
     }
     running = []
@@ -251,7 +252,7 @@ def _check_contents(container: Container, offers: dict[str, list[str]], results:
     """A fast answer is worth nothing when it is the host's: those that scope must show the container's limit."""
     for contender in offers["meminfo"]:
         line = container.first_line(container.path(contender, "meminfo"))
-        if contender in (LXCFS, OURS, PYFUSE3) and line.split()[1] != str(MEMORY_BYTES // 1024):
+        if contender in (LXCFS, OURS, RING, PYFUSE3) and line.split()[1] != str(MEMORY_BYTES // 1024):
             results.missing.append(f"WRONG BYTES: {contender} shows the container '{line}'")
 
 

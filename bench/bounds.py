@@ -30,6 +30,9 @@ LXCFS_RATIO = {
     "loadavg": 1.4,
 }
 
+# Unpinned, by a ring of the reader's CPU: lxcfs / ours.
+RING_RATIO = {"meminfo": 4.0, "stat": 4.0, "cpuinfo": 4.0}
+
 # Four readers of meminfo: reads per second, ours / lxcfs; the server's CPU time for one read, ours / lxcfs.
 RATE_FILE = "meminfo"
 RATE_RATIO = 4.0

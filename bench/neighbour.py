@@ -43,7 +43,7 @@ def measure(
     flood_cpu, timed_cpu = neighbour.limits.cpus[0], neighbour.limits.cpus[-1]
     found: Neighbour = {server.name: {situation: Samples() for situation in SITUATIONS} for server in servers}
     for server in servers:
-        server.pin(all_cpus)
+        server.unpin(all_cpus)
     for _ in range(rounds):
         for situation in SITUATIONS:
             for server in servers:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +18,11 @@ from bench import lxcfs
 from bench.compile import CHECKOUT, compiled
 from bench.files import FILES
 from bench.private import die_with_parent
+from procview.fs.transport import SWITCH
 from procview.slots.publish import withdraw
 from procview.slots.skeleton import Skeleton
 
-KERNEL, FLOOR, LXCFS, OURS, PYFUSE3 = "kernel", "floor", "lxcfs", "ours", "pyfuse3"
+KERNEL, FLOOR, LXCFS, OURS, RING, PYFUSE3 = "kernel", "floor", "lxcfs", "ours", "ring", "pyfuse3"
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 10
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -37,6 +38,8 @@ class Server:
     command: str
     mount: Path
     process: psutil.Process
+    own_cpus: dict[int, set[int]]
+    """By thread: where it ran when it had just started. A ring's thread is bound to a CPU of its own."""
 
     def source(self, file: str) -> Path | None:
         """Where it serves the file; None when it does not."""
@@ -45,12 +48,15 @@ class Server:
 
     def pin(self, cpus: Sequence[int]) -> None:
         """Run on these CPUs only, with every thread it has (those it starts later inherit it)."""
-        for process in self._tree():
-            for thread in process.threads():
-                try:
-                    os.sched_setaffinity(thread.id, cpus)
-                except ProcessLookupError:
-                    continue
+        for thread in self._threads():
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(thread, cpus)
+
+    def unpin(self, cpus: Sequence[int]) -> None:
+        """Run where its threads want to, those without a wish on ``cpus``."""
+        for thread in self._threads():
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(thread, self.own_cpus.get(thread, cpus))
 
     def resident_bytes(self) -> int:
         return sum(int(process.memory_info().rss) for process in self._tree())
@@ -59,6 +65,9 @@ class Server:
         """User and system time so far (utime + stime of /proc/<pid>/stat)."""
         times = [process.cpu_times() for process in self._tree()]
         return sum((float(t.user + t.system) for t in times), 0.0)
+
+    def _threads(self) -> list[int]:
+        return [thread.id for process in self._tree() for thread in process.threads()]
 
     def _tree(self) -> list[psutil.Process]:
         return [self.process, *self.process.children(recursive=True)]
@@ -107,6 +116,21 @@ def pyfuse3_alone(work: Path) -> AbstractContextManager[Server]:
     return ours(work, ["--no-lane"], name=PYFUSE3)
 
 
+@contextmanager
+def ours_by_ring(work: Path) -> Iterator[Server]:
+    """The same daemon on rings of io_uring, which the kernel has to offer meanwhile."""
+    try:
+        before = SWITCH.read_text(encoding="ascii")
+        SWITCH.write_text("Y", encoding="ascii")
+    except OSError as error:
+        raise ServerFailedError(f"{RING}: {SWITCH}: {error.strerror}") from error
+    try:
+        with ours(work, ["--transport", "uring"], name=RING) as server:
+            yield server
+    finally:
+        SWITCH.write_text(before, encoding="ascii")
+
+
 def _mount_point(work: Path, name: str) -> Path:
     mount = work / "mount" / name
     mount.mkdir(parents=True)
@@ -128,7 +152,9 @@ def _serving(name: str, command: list[str], mount: Path, environment: dict[str, 
         )
     try:
         _wait_until_served(name, process, mount, log_path)
-        yield Server(name, " ".join(command), mount, psutil.Process(process.pid))
+        started = psutil.Process(process.pid)
+        own_cpus = {thread.id: os.sched_getaffinity(thread.id) for thread in started.threads()}
+        yield Server(name, " ".join(command), mount, started, own_cpus)
         if process.poll() is not None:
             raise ServerFailedError(
                 f"{name} ended with status {process.returncode} during the run: {_last_lines(log_path)}"

@@ -37,10 +37,12 @@ def placements(
 ) -> Iterator[tuple[str, int | None]]:
     """Puts the servers in place, then says where the reader has to be: on their CPU, or anywhere."""
     cpu = container.limits.cpus[-1]
-    for name, cpus, reader_cpu in ((PINNED, [cpu], cpu), (UNPINNED, all_cpus, None)):
-        for server in servers:
-            server.pin(cpus)
-        yield name, reader_cpu
+    for server in servers:
+        server.pin([cpu])
+    yield PINNED, cpu
+    for server in servers:
+        server.unpin(all_cpus)
+    yield UNPINNED, None
 
 
 def latencies(

@@ -8,7 +8,7 @@ from bench.bounds import MIB, Verdict
 from bench.files import FILES
 from bench.neighbour import BESIDE_FLOOD, BESIDE_OWN, CROWD_ALONE, CROWD_IN_FLOOD, THREADS
 from bench.results import Results
-from bench.servers import FLOOR, LXCFS, OURS, PYFUSE3
+from bench.servers import FLOOR, LXCFS, OURS, PYFUSE3, RING
 from bench.stats import Samples
 from bench.through_fuse import PINNED, UNPINNED, Cell, Rate
 
@@ -37,8 +37,8 @@ def _hot_path(results: Results) -> Iterator[Verdict]:
 
 
 def _latency(results: Results, reasons: Mapping[str, str]) -> Iterator[Verdict]:
-    def at(file: str, contender: str) -> float:
-        return results.latency.get(Cell(PINNED, file, contender), Samples()).median_ns
+    def at(file: str, contender: str, placement: str = PINNED) -> float:
+        return results.latency.get(Cell(placement, file, contender), Samples()).median_ns
 
     for file in FILES:
         floor = at(file, FLOOR)
@@ -58,6 +58,16 @@ def _latency(results: Results, reasons: Mapping[str, str]) -> Iterator[Verdict]:
             at_least=True,
             pyfuse3=lxcfs / at(file, PYFUSE3),
             reason=reasons.get(LXCFS, ""),
+        )
+    for file, limit in bounds.RING_RATIO.items():
+        lxcfs = at(file, LXCFS, UNPINNED)
+        yield Verdict(
+            f"unpinned: lxcfs / ours by a ring, {file}",
+            lxcfs / at(file, RING, UNPINNED),
+            limit,
+            at_least=True,
+            pyfuse3=lxcfs / at(file, PYFUSE3, UNPINNED),
+            reason=reasons.get(LXCFS, "") or reasons.get(RING, ""),
         )
 
 

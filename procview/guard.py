@@ -3,7 +3,8 @@
 The daemon cannot do that itself: SIGKILL leaves it no time, SIGSTOP no way. Its guard holds the other end of a socket
 that closes when the daemon is gone, and while views are published it looks, four times a second, whether requests
 wait for an answer. If some do, it asks a question of its own; unanswered in time, it withdraws the views from all
-containers and ends the connection, so that those who wait get an error instead of waiting for ever.
+containers and ends the connection, so that those who wait get an error instead of waiting for ever. Then it kills the
+daemon, which is of no use without its connection: whoever started it starts it anew.
 
 Run by the daemon as ``python -m procview.guard RUN_DIRECTORY``, with the socket as its standard input. On it come
 lines: ``watch DEVICE MOUNT`` before views are published, and when that mount has moved; ``end`` when the daemon has
@@ -16,6 +17,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 import threading
 
@@ -51,7 +53,9 @@ class Guard:
         while True:
             if self._device and not poll.poll(LOOK_SECONDS * 1000):
                 if self._requests_wait() and not self._answers():
-                    return self._let_go(f"the daemon has not answered for {ANSWER_SECONDS} s")
+                    status = self._let_go(f"the daemon has not answered for {ANSWER_SECONDS} s")
+                    self._kill()
+                    return status
                 continue
             received = self._receive()
             if not received:
@@ -63,6 +67,22 @@ class Guard:
                 if command == "end":
                     return 0
                 self._watch(*words)
+
+    def _kill(self) -> None:
+        """End the daemon. With rings, requests that it has not begun with wait until it is dead, connection or not."""
+        try:
+            pid, _, _ = struct.unpack("iII", self._channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            daemon = os.pidfd_open(pid)
+        except OSError as error:
+            log.error("the daemon cannot be killed: %s", error)
+            return
+        # Nobody else has its number: were it dead, the socket would be closed.
+        try:
+            if not select.select([self._channel], [], [], 0)[0]:
+                signal.pidfd_send_signal(daemon, signal.SIGKILL)
+                log.error("pid %d, the daemon, is killed", pid)
+        finally:
+            os.close(daemon)
 
     def _receive(self) -> bytes:
         with contextlib.suppress(ConnectionResetError):

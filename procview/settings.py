@@ -38,6 +38,7 @@ class Settings:
     mount: str | None = None
     lane: bool = True
     lane_threads: int = 2
+    transport: Literal["auto", "dev", "uring"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
@@ -76,6 +77,7 @@ _ALLOWED: dict[str, tuple[str, Callable[[object], bool]]] = {
     "mount": ("an absolute path other than /", _is_path),
     "lane": _BOOL,
     "lane_threads": (f"a number from 1 to {MOST_LANE_THREADS}", _is_thread_count),
+    "transport": _one_of("auto", "dev", "uring"),
     "log_level": _one_of("debug", "info", "warning", "error"),
 }
 assert _ALLOWED.keys() == {field.name for field in fields(Settings)}

@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -18,8 +19,16 @@ _before = pytest.StashKey[this_run.Leftovers]()
 _left = pytest.StashKey[list[str]]()
 
 
+_LANES = {
+    lane.DEV: "in front of pyfuse3, by /dev/fuse",
+    lane.RING: "in front of pyfuse3, by rings of io_uring",
+    lane.NONE: "none, pyfuse3 alone",
+}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-lane", action="store_true", help="daemons serve by pyfuse3 alone")
+    parser.addoption("--transport", choices=[lane.DEV, lane.RING], help="how requests come to daemons with the lane")
 
 
 def pytest_report_header() -> list[str]:
@@ -32,7 +41,7 @@ def pytest_report_header() -> list[str]:
         "built with: " + ", ".join(f"{name} {version}" for name, version in versions.items()),
         f"python: {platform.python_version()} ({sys.executable}), user id {os.geteuid()}",
         f"kernel: {platform.release()} {platform.machine()}, {os.cpu_count()} CPUs, cgroup layout {cgroups.layout()}",
-        f"the fast lane: {'in front of pyfuse3' if lane.is_wanted() else 'none, pyfuse3 alone'}",
+        f"the fast lane: {_LANES[lane.wanted()]}",
         "engines: " + ", ".join(found),
     ]
 
@@ -44,8 +53,16 @@ def pytest_configure(config: pytest.Config) -> None:
     if preloaded := os.environ.pop("LD_PRELOAD", None):
         os.environ[this_run.PRELOADED] = preloaded
     if config.getoption("no_lane"):
-        os.environ[lane.VARIABLE] = "no"
+        os.environ[lane.VARIABLE] = lane.NONE
+    elif config.getoption("transport"):
+        os.environ[lane.VARIABLE] = config.getoption("transport")
     config.stash[_before] = this_run.leftovers()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _transport() -> Iterator[None]:
+    with lane.offered_to(lane.wanted()):
+        yield
 
 
 @pytest.hookimpl(trylast=True)

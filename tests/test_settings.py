@@ -27,6 +27,7 @@ def test_defaults() -> None:
         "mount": None,
         "lane": True,
         "lane_threads": 2,
+        "transport": "auto",
         "log_level": "info",
     }
 

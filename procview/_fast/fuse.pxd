@@ -70,8 +70,26 @@ cdef extern from "<linux/fuse.h>" nogil:
     struct fuse_release_in:
         uint64_t fh
 
-    struct fuse_init_out:
-        uint32_t flags
-        uint16_t max_background
-        uint16_t congestion_threshold
-        uint32_t max_write
+cdef enum:
+    FUSE_INIT_EXT = 1 << 30    # of flags: there are flags2 (Linux 5.17, and older headers lack it)
+
+cdef struct fuse_init_in:      # as much of it as is looked at
+    uint32_t major
+    uint32_t minor
+    uint32_t max_readahead
+    uint32_t flags
+    uint32_t flags2
+
+cdef struct fuse_init_out:
+    uint32_t major
+    uint32_t minor
+    uint32_t max_readahead
+    uint32_t flags
+    uint16_t max_background
+    uint16_t congestion_threshold
+    uint32_t max_write
+    uint32_t time_gran
+    uint16_t max_pages
+    uint16_t map_alignment
+    uint32_t flags2
+    uint32_t unused[7]

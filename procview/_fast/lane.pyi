@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import final
 
 from procview._fast.engine import Engine
@@ -9,6 +9,7 @@ LOADAVG: int
 REFUSED: int
 ABSENT: int
 CALLERS: int
+NO_RING: int
 """Bits of what :meth:`Lane.take_notices` returns."""
 
 @final
@@ -17,7 +18,9 @@ class Lane:
 
     ``device`` is a descriptor of /dev/fuse that is mounted, ``socket`` one end of a SOCK_SEQPACKET pair whose other end
     pyfuse3 takes for its device; both are the lane's from now on. ``nodes``: parent inode (0: not found by name here),
-    name, inode, mode and path of what is the same for every caller. Raises OSError, MemoryError.
+    name, inode, mode and path of what is the same for every caller. ``threads`` read the device; besides, each of
+    ``rings`` is a thread bound to a CPU, and the CPUs whose requests come to it by io_uring if the kernel offers that
+    to this mount. Raises OSError, MemoryError.
     """
 
     def __init__(
@@ -31,9 +34,10 @@ class Lane:
         static_seconds: int,
         start_ns: int,
         threads: int,
+        rings: Sequence[tuple[int, Sequence[int]]] = (),
     ) -> None: ...
     def start(self) -> None:
-        """Begin to answer. Raises OSError when there can be no more threads."""
+        """Begin to answer. Raises OSError when there can be no more threads, or a ring cannot be made."""
 
     def stop(self) -> None:
         """End all threads, also those that wait for a request. For good."""
@@ -44,7 +48,12 @@ class Lane:
     def take_notices(self) -> int:
         """What has happened since the last call: ENDED (the connection), LOADAVG (one more container's load is
         watched), REFUSED (too many requests were waiting for pyfuse3), ABSENT (Engine.absent_bits has changed),
-        CALLERS (Engine.callers_were_kept)."""
+        CALLERS (Engine.callers_were_kept), NO_RING (the kernel does not offer any)."""
 
     def counters(self) -> dict[str, int]:
-        """``answered`` here, ``relayed`` to pyfuse3, ``refused``; and how many are ``pending`` there now."""
+        """``answered`` here, of these ``by_ring``; ``relayed`` to pyfuse3, ``refused``; and how many are ``pending``
+        there now.
+        """
+
+    def ring_errors(self) -> list[int]:
+        """The errno of each ring that has ended: ENOTCONN when the connection did."""

@@ -76,6 +76,26 @@ cdef extern from "<sys/uio.h>" nogil:
         size_t iov_len
     ssize_t writev(int descriptor, const iovec *parts, int count) noexcept
 
+cdef extern from "<sys/eventfd.h>" nogil:
+    int eventfd(unsigned int count, int flags) noexcept
+    enum:
+        EFD_CLOEXEC
+
+cdef extern from "<sys/mman.h>" nogil:
+    void *mmap(void *at, size_t size, int protection, int flags, int descriptor, long offset) noexcept
+    int munmap(void *at, size_t size) noexcept
+    int madvise(void *at, size_t size, int advice) noexcept
+    void *MAP_FAILED
+    enum:
+        MADV_NOHUGEPAGE
+        MAP_ANONYMOUS
+        MAP_NORESERVE
+        MAP_POPULATE
+        MAP_PRIVATE
+        MAP_SHARED
+        PROT_READ
+        PROT_WRITE
+
 cdef extern from "<sys/types.h>" nogil:
     ctypedef long ssize_t
     ctypedef unsigned long ino_t
@@ -161,6 +181,7 @@ cdef extern from "<sys/ioctl.h>" nogil:
 cdef extern from "<sys/syscall.h>" nogil:
     enum:
         SYS_openat2
+        SYS_sched_setaffinity
 
 cdef extern from "<unistd.h>" nogil:
     long syscall(long number, ...) noexcept
@@ -185,6 +206,8 @@ cdef extern from * nogil:
     ) noexcept
     uint64_t add_u64 "__atomic_add_fetch"(uint64_t *value, uint64_t by, int order) noexcept
     uint64_t load_u64 "__atomic_load_n"(const uint64_t *value, int order) noexcept
+    uint32_t acquire_u32 "__atomic_load_n"(const uint32_t *value, int order) noexcept
+    void release_u32 "__atomic_store_n"(uint32_t *value, uint32_t to, int order) noexcept
     enum:
         __ATOMIC_RELAXED
         __ATOMIC_ACQUIRE
@@ -212,6 +235,14 @@ cdef inline void count_u64(uint64_t *count) noexcept nogil:
 
 cdef inline uint64_t u64_now(const uint64_t *count) noexcept nogil:
     return load_u64(count, __ATOMIC_RELAXED)
+
+
+cdef inline uint32_t load_u32(const uint32_t *value) noexcept nogil:
+    return acquire_u32(value, __ATOMIC_ACQUIRE)
+
+
+cdef inline void store_u32(uint32_t *value, uint32_t to) noexcept nogil:
+    release_u32(value, to, __ATOMIC_RELEASE)
 
 
 cdef inline void store(int *value, int to) noexcept nogil:

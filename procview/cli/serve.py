@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 @place_option
 @click.option("--replace", is_flag=True, help="Take the place of the daemon that runs, without a gap.")
 @click.option("--lane/--no-lane", default=None, help="Whether with the fast lane.  [default: the setting lane]")
+@click.option(
+    "--transport",
+    type=click.Choice(["auto", "dev", "uring"]),
+    help="How requests come to the lane.  [default: the setting transport]",
+)
 @config_option
 @roots_options
 def serve(
@@ -22,6 +27,7 @@ def serve(
     run_directory: str | None,
     replace: bool,
     lane: bool | None,
+    transport: str | None,
     config: str | None,
     roots: "Roots",
 ) -> None:
@@ -41,8 +47,10 @@ def serve(
     from procview.settings import SettingsError
 
     logs.set_up("info")
+    options = {"mount": mount, "run_directory": run_directory, "lane": lane, "transport": transport}
+    given = {name: value for name, value in options.items() if value is not None}
     try:
-        life.run(config=config, run_directory=run_directory, mount=mount, lane=lane, replace=replace, roots=roots)
+        life.run(config=config, overrides=given, replace=replace, roots=roots)
     except (SettingsError, MountError, LockedError, OSError) as error:
         logging.getLogger("procview").error("%s", error)
         raise SystemExit(1) from None

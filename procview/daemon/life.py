@@ -10,8 +10,9 @@ import os
 import resource
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
+from typing import Any
 
 import psutil
 import trio
@@ -19,6 +20,7 @@ import trio
 from procview import logs
 from procview.daemon.publication import Publication, prepared
 from procview.daemon.succession import place_beside, start_successor, take_over
+from procview.fs.lane import LaneOptions
 from procview.fs.mount import Mount, MountError, answers, directories, mounted
 from procview.fs.operations import ViewOperations
 from procview.lock import LockedError, held, holder
@@ -35,7 +37,7 @@ SAMPLE_SECONDS = 5.0
 CALLERS_SECONDS = 2.0
 """How often, while callers come again, what is kept of those that have ended is closed."""
 
-_NEED_A_RESTART = ("slots", "run_directory", "mount", "lane", "lane_threads")
+_NEED_A_RESTART = ("slots", "run_directory", "mount", "lane", "lane_threads", "transport")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -43,29 +45,22 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal
 class Daemon:
     """One running procview. ``config`` is the file as given (None: the default one).
 
-    ``run_directory``, ``mount`` and ``lane`` override what it says. With ``replace`` it takes the place of the one that
-    runs.
+    ``overrides`` are settings that the command line has; they stay when the file is read again. With ``replace`` it
+    takes the place of the one that runs.
     """
 
     def __init__(
         self,
         *,
         config: str | None,
-        run_directory: str | None,
-        mount: str | None,
-        lane: bool | None,
+        overrides: Mapping[str, Any],
         replace: bool,
         roots: Roots,
     ) -> None:
         self._config = config
         self._settings = self._at_start = load(config)
-        placed = dataclasses.replace(
-            self._at_start,
-            run_directory=run_directory or self._at_start.run_directory,
-            mount=mount or self._at_start.mount,
-        )
-        has_lane = self._at_start.lane if lane is None else lane
-        self._lane_threads = self._at_start.lane_threads if has_lane else 0
+        placed = dataclasses.replace(self._at_start, **overrides)
+        self._lane_options = LaneOptions(placed.lane_threads, placed.transport) if placed.lane else None
         self._run_directory, self._path = placed.run_directory, placed.mount_point
         self._replace = replace
         self._roots = roots
@@ -102,7 +97,7 @@ class Daemon:
                 callers_were_kept=lambda: self._callers.set(),
             )
             path = self._path if self._predecessor is None else place_beside(self._path)
-            mount = await stack.enter_async_context(mounted(path, self._operations, lane_threads=self._lane_threads))
+            mount = await stack.enter_async_context(mounted(path, self._operations, lane_options=self._lane_options))
             self._path = real_place(self._path)
             stack.callback(self._withdraw)
             await self._serve(mount, signals)
@@ -300,18 +295,14 @@ def _raise_descriptor_limit() -> None:
 def run(
     *,
     config: str | None,
-    run_directory: str | None,
-    mount: str | None,
-    lane: bool | None = None,
+    overrides: Mapping[str, Any],
     replace: bool = False,
     roots: Roots,
 ) -> None:
     """Serve in the foreground until told to stop. Raises SettingsError, MountError, LockedError, OSError."""
 
     async def main() -> None:
-        await Daemon(
-            config=config, run_directory=run_directory, mount=mount, lane=lane, replace=replace, roots=roots
-        ).run()
+        await Daemon(config=config, overrides=overrides, replace=replace, roots=roots).run()
 
     try:
         trio.run(main)

@@ -5,19 +5,22 @@ takes a descriptor that is open already by the name /dev/fd/N, and mounts nothin
 it, as if that were the kernel.
 """
 
+import errno
 import logging
 import os
 import socket
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import pyfuse3
 import trio
 
-from procview._fast.lane import ABSENT, CALLERS, ENDED, LOADAVG, REFUSED, Lane
+from procview._fast.lane import ABSENT, CALLERS, ENDED, LOADAVG, NO_RING, REFUSED, Lane
 from procview.fs.nodes import Node
 from procview.fs.operations import STATIC_SECONDS, ViewOperations
+from procview.fs.transport import NoRingError, Transport, rings
 from procview.mounts import detach, mount_fuse
 
 log = logging.getLogger(__name__)
@@ -33,9 +36,23 @@ class LaneError(Exception):
     """There can be no lane; the text says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class LaneOptions:
+    threads: int = 2
+    """That read /dev/fuse. With rings there is one, for what never comes by a ring."""
+    transport: Transport = "auto"
+
+
 @contextmanager
-def lane_in_front(path: str, operations: ViewOperations, threads: int, options: frozenset[str]) -> Iterator[Lane]:
+def lane_in_front(
+    path: str, operations: ViewOperations, lane_options: LaneOptions, options: frozenset[str]
+) -> Iterator[Lane]:
     """Mount at ``path``, with the lane's threads on the one side and pyfuse3 behind them. Raises LaneError."""
+    try:
+        ours_to_serve = rings(lane_options.transport)
+    except (NoRingError, OSError) as error:
+        log.error('transport = "uring" cannot be: %s; requests come by /dev/fuse', error)
+        ours_to_serve = []
     with ExitStack() as stack:
         try:
             device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
@@ -63,7 +80,8 @@ def lane_in_front(path: str, operations: ViewOperations, threads: int, options: 
                     nodes=[_known(node, parent) for parent, node in operations.static_nodes()],
                     static_seconds=int(STATIC_SECONDS),
                     start_ns=operations.start_ns,
-                    threads=threads,
+                    threads=1 if ours_to_serve else lane_options.threads,
+                    rings=ours_to_serve,
                 )
                 ours.detach()
                 closing.pop_all()
@@ -109,6 +127,11 @@ async def heed(lane: Lane, operations: ViewOperations, ended: Callable[[], None]
                 "refused requests (EAGAIN): a container has too many at once that the lane does not answer",
                 extra={"event": "relay refused"},
             )
+        if notices & NO_RING:
+            log.error("the kernel does not offer a ring to this mount; requests come by /dev/fuse")
         if notices & ENDED:
+            for error in lane.ring_errors():
+                if error != errno.ENOTCONN:
+                    log.error("a ring has failed: %s", os.strerror(error))
             ended()
             return

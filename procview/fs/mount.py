@@ -15,7 +15,7 @@ import pyfuse3
 import trio
 
 from procview._fast.lane import Lane
-from procview.fs.lane import LaneError, heed, lane_in_front
+from procview.fs.lane import LaneError, LaneOptions, heed, lane_in_front
 from procview.fs.operations import ViewOperations
 from procview.fs.waiting import linger
 from procview.mounts import clone_tree, detach, move_mount, real_place, top_mount
@@ -145,8 +145,10 @@ def _connection_ended(error: BaseException) -> bool:
 
 
 @asynccontextmanager
-async def mounted(path: str, operations: ViewOperations, *, lane_threads: int = 0) -> AsyncIterator[Mount]:
-    """Mount ``operations`` at ``path``, made if need be; nothing is left behind. With threads for it, a lane stands in
+async def mounted(
+    path: str, operations: ViewOperations, *, lane_options: LaneOptions | None = None
+) -> AsyncIterator[Mount]:
+    """Mount ``operations`` at ``path``, made if need be; nothing is left behind. With options for it, a lane stands in
     front; if there can be none, that is logged, and pyfuse3 serves alone. Raises MountError, OSError.
     """
     async with AsyncExitStack() as stack:
@@ -158,9 +160,9 @@ async def mounted(path: str, operations: ViewOperations, *, lane_threads: int = 
             raise MountError(f"{path}: is not a directory")
         linger(lambda: operations.blocking_now)
         lane = None
-        if lane_threads:
+        if lane_options is not None:
             try:
-                lane = stack.enter_context(lane_in_front(path, operations, lane_threads, OPTIONS))
+                lane = stack.enter_context(lane_in_front(path, operations, lane_options, OPTIONS))
             except LaneError as error:
                 log.error("no fast lane: %s; pyfuse3 serves alone, which is slower", error)
         if lane is None:

@@ -82,11 +82,12 @@ def test_a_daemon_that_hangs_is_critical_from_the_first_moment_on(host: Host) ->
     at_once = host.check()
     wait_for_withdrawal(host)
     later = host.check()
-    for done in (at_once, later):
-        assert done.status == 2
-        assert done.first.startswith(f"PROCVIEW CRITICAL - daemon: hanging: pid {daemon.process.pid} (stopped by a sig")
-        assert done.lines("-> systemctl restart procview")
-    assert later.lines("WARNING", host.name, "the host's values: the daemon hangs")
+    assert at_once.status == later.status == 2
+    assert at_once.first.startswith(f"PROCVIEW CRITICAL - daemon: hanging: pid {daemon.process.pid} (stopped by a sig")
+    assert at_once.lines("-> systemctl restart procview")
+    # Its guard has killed it.
+    assert later.first.startswith("PROCVIEW CRITICAL - daemon: dead")
+    assert later.lines("WARNING", host.name, "the host's values: the daemon is dead")
 
 
 def test_a_hanging_daemon_whose_views_nobody_took_away_is_told_with_those_who_wait(host: Host) -> None:

@@ -23,14 +23,14 @@ class Daemon:
 
     directory: Path
     process: subprocess.Popen[bytes]
-    lane: bool | None
+    lane: str | None
 
     @classmethod
     def start(
-        cls, directory: Path, configuration: str = "", tracer: Sequence[str] = (), lane: bool | None = None
+        cls, directory: Path, configuration: str = "", tracer: Sequence[str] = (), lane: str | None = None
     ) -> "Daemon":
-        """Start one and wait until its views are published; ``tracer`` runs it as our child. ``lane`` is whether it has
-        the fast lane; None: as this run is told to.
+        """Start one and wait until its views are published; ``tracer`` runs it as our child. ``lane`` is one of
+        tests.lane.MODES; None: as this run is told to.
         """
         (directory / "config.toml").write_text(configuration, encoding="utf-8")
         return cls(directory, _serve(directory, tracer, lane), lane)
@@ -134,7 +134,7 @@ class Daemon:
         assert not self.run_directory.exists(), f"{list(self.run_directory.rglob('*'))}"
 
 
-def _serve(directory: Path, tracer: Sequence[str], lane: bool | None) -> subprocess.Popen[bytes]:
+def _serve(directory: Path, tracer: Sequence[str], lane: str | None) -> subprocess.Popen[bytes]:
     argv = [*tracer, sys.executable, "-m", "procview", "serve", "--run-directory", f"{directory}/run"]
     argv += ["--config", f"{directory}/config.toml", *lane_options(lane)]
     log = directory / "log"

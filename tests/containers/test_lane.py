@@ -1,4 +1,5 @@
-"""The same container through two daemons, one with the fast lane and one without: no program can tell them apart.
+"""The same container through two daemons, one with the fast lane, on each transport, and one without: no program can
+tell them apart.
 
 What is compared, and how, is in twins.py, which runs inside.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import lane as lane_modes
 from tests import session
 from tests.containers import twins
 from tests.containers.cgroups import Limits
@@ -32,17 +34,18 @@ _SOURCE = Path(twins.__file__).read_text(encoding="utf-8")
 _ENGINES = (RUNC, UNSHARE)
 
 
-@pytest.fixture(scope="module")
-def lane(_privileges: None) -> Iterator[Daemon]:
-    yield from _served(lane=True)
+@pytest.fixture(scope="module", params=[lane_modes.DEV, lane_modes.RING])
+def lane(request: pytest.FixtureRequest, _privileges: None) -> Iterator[Daemon]:
+    with lane_modes.offered_to(request.param):
+        yield from _served(request.param)
 
 
 @pytest.fixture(scope="module")
 def plain(_privileges: None) -> Iterator[Daemon]:
-    yield from _served(lane=False)
+    yield from _served(lane_modes.NONE)
 
 
-def _served(*, lane: bool) -> Iterator[Daemon]:
+def _served(lane: str) -> Iterator[Daemon]:
     with session.temporary_directory() as directory:
         daemon = Daemon.start(directory, lane=lane)
         yield daemon

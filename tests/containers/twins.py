@@ -22,8 +22,8 @@ from typing import Any
 
 CPU_DIR = "sys/devices/system/cpu"
 NODE_DIR = "sys/devices/system/node"
-TRIES = 400
-"""How often a file is looked at again whose numbers moved between one read and the next."""
+TRIES = 800
+"""How often a file is looked at again whose numbers moved between one read and the next: longer than loads are kept."""
 PAUSE_SECONDS = 0.01
 THREADS_SECONDS = 0.5
 MOST_SLICES = 300

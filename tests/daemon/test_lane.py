@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests import session
+from tests import lane, session
 from tests.containers.served import Daemon
 from tests.daemon.process import needs_mount
 
@@ -25,7 +25,7 @@ def test_without_a_lane_pyfuse3_serves(call: str, why: str) -> None:
         which = ["-P", "/dev/fuse"] if call == "openat" else []
         tracer = ["strace", "-D", "-f", "-qq", "-o", os.devnull, *which, "-e", f"trace={call}"]
         tracer += ["-e", f"inject={call}:error=EPERM:when=1"]
-        daemon = Daemon.start(directory, "slots = false", tracer=tracer, lane=True)
+        daemon = Daemon.start(directory, "slots = false", tracer=tracer, lane=lane.DEV)
         try:
             assert "no fast lane: " in daemon.said()
             assert why in daemon.said()

@@ -227,7 +227,7 @@ def test_too_many_requests_of_one_container_are_refused_and_not_those_of_another
     unique = kernel.send(STATFS, pid=others[1])
     requests = [kernel.relayed() for _ in range(97)]
     assert IN_HEADER.unpack_from(requests[-1])[2] == unique
-    assert kernel.lane.counters() == {"answered": 0, "relayed": 97, "refused": 1, "pending": 97}
+    assert kernel.lane.counters() == {"answered": 0, "by_ring": 0, "relayed": 97, "refused": 1, "pending": 97}
     # What is answered makes room.
     first = IN_HEADER.unpack_from(requests[0])[2]
     kernel.pyfuse3.send(OUT_HEADER.pack(OUT_HEADER.size, -errno.EIO, first))

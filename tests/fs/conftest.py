@@ -1,14 +1,18 @@
-"""Daemons of their own for these tests, with the fast lane and without it."""
+"""Daemons of their own for these tests: with the fast lane on each transport, and without it."""
+
+from collections.abc import Iterator
 
 import pytest
 
+from tests import lane
 from tests.daemon.process import place
 
 __all__ = ["place"]
 
 
-@pytest.fixture(params=[True, False], ids=["lane", "no-lane"])
-def has_lane(request: pytest.FixtureRequest) -> bool:
-    """Whether the daemon has the lane in front of pyfuse3: both in turn, whatever this run is told of others."""
-    wanted: bool = request.param
-    return wanted
+@pytest.fixture(params=lane.MODES)
+def mode(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How the daemon is to answer: all in turn, whatever this run is told of others."""
+    wanted: str = request.param
+    with lane.offered_to(wanted):
+        yield wanted

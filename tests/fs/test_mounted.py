@@ -1,5 +1,5 @@
-"""The file system through the kernel: a daemon in a process of its own, with and without the lane, read as programs
-read it.
+"""The file system through the kernel: a daemon in a process of its own, with the lane on each transport and
+without it, read as programs read it.
 """
 
 import errno
@@ -7,6 +7,7 @@ import mmap
 import os
 import platform
 import random
+import re
 import shutil
 import signal
 import stat
@@ -27,19 +28,22 @@ pytestmark = needs_mount
 
 
 @pytest.fixture
-def mount(place: Place, has_lane: bool) -> Iterator[Path]:
-    daemon = place.start(options=lane.options(has_lane))
+def mount(place: Place, mode: str) -> Iterator[Path]:
+    daemon = place.start(options=lane.options(mode))
     yield place.mount
     assert daemon.process.poll() is None, daemon.said
     assert "unexpected" not in daemon.said, daemon.said
     daemon.stop()
 
 
-def test_there_is_a_lane_where_one_is_wanted(place: Place, has_lane: bool) -> None:
-    daemon = place.start(options=lane.options(has_lane))
+def test_there_is_a_lane_where_one_is_wanted(place: Place, mode: str) -> None:
+    daemon = place.start(options=lane.options(mode))
+    (place.mount / "proc/meminfo").read_bytes()
     daemon.process.send_signal(signal.SIGUSR1)
     daemon.says("rss_bytes=")
-    assert ("lane_answered=" in daemon.said) == has_lane
+    assert ("lane_answered=" in daemon.said) == (mode != lane.NONE)
+    by_ring = re.search(r"lane_by_ring=([0-9]+)", daemon.said)
+    assert (by_ring is not None and int(by_ring[1]) > 0) == (mode == lane.RING)
     daemon.stop()
 
 
@@ -275,8 +279,8 @@ def test_thousands_of_open_files(mount: Path) -> None:
             os.close(handle)
 
 
-def test_files_open_at_the_end_do_not_hold_the_daemon_up(place: Place, has_lane: bool) -> None:
-    daemon = place.start(options=lane.options(has_lane))
+def test_files_open_at_the_end_do_not_hold_the_daemon_up(place: Place, mode: str) -> None:
+    daemon = place.start(options=lane.options(mode))
     (place.mount / "proc/meminfo").read_bytes()  # close(2) asks the daemon once, and never again
     with open(place.mount / "proc/meminfo", "rb", buffering=0) as file:
         file.read(10)
