@@ -15,7 +15,7 @@ from procview._fast.files import OpenFiles
 from procview._fast.lane import Lane
 
 LOOKUP, FORGET, GETATTR, OPEN, READ, STATFS, RELEASE = 1, 2, 3, 14, 15, 17, 18
-INIT, OPENDIR, INTERRUPT, BATCH_FORGET = 26, 27, 36, 42
+INIT, OPENDIR, RELEASEDIR, INTERRUPT, BATCH_FORGET = 26, 27, 29, 36, 42
 
 IN_HEADER = struct.Struct("=IIQQIIIHH")
 """len, opcode, unique, nodeid, uid, gid, pid, total_extlen, padding."""

@@ -40,6 +40,7 @@ from tests.fast.kernel import (
     READ_IN,
     RELEASE,
     RELEASE_IN,
+    RELEASEDIR,
     START_NS,
     STATFS,
     STATIC_SECONDS,
@@ -234,6 +235,29 @@ def test_too_many_requests_of_one_container_are_refused_and_not_those_of_another
     assert kernel.reply() == protocol.Reply(first, errno.EIO, b"")
     kernel.send(STATFS, pid=others[0])
     assert kernel.ask(STATFS, pid=others[0]).error == errno.EAGAIN
+
+
+def test_room_is_used_again_once_there_is_a_reply(kernel: Kernel, others: list[int]) -> None:
+    first = [kernel.send(OPENDIR, pid=others[0]) for _ in range(96)]
+    assert [IN_HEADER.unpack_from(kernel.relayed())[2] for _ in first] == first
+    assert kernel.ask(OPENDIR, pid=others[0]).error == errno.EAGAIN
+    kernel.pyfuse3.send(OUT_HEADER.pack(OUT_HEADER.size, 0, first[0]))
+    assert kernel.reply().unique == first[0]
+    another = kernel.send(OPENDIR, pid=others[0])
+    assert IN_HEADER.unpack_from(kernel.relayed())[2] == another
+    assert kernel.lane.counters()["pending"] == 96
+
+
+@pytest.mark.parametrize("opcode", [RELEASE, RELEASEDIR])
+def test_what_is_to_be_closed_is_never_refused(kernel: Kernel, opcode: int) -> None:
+    """The kernel asks once, without a pid, and heeds no error: it would stay open for ever, and count."""
+    first = [kernel.send(OPENDIR, pid=0) for _ in range(96)]
+    assert [IN_HEADER.unpack_from(kernel.relayed())[2] for _ in first] == first
+    assert kernel.ask(OPENDIR, pid=0).error == errno.EAGAIN
+    for _ in range(256):
+        closing = kernel.send(opcode, RELEASE_IN.pack(1, 0, 0, 0), pid=0)
+        assert IN_HEADER.unpack_from(kernel.relayed())[2] == closing
+    assert kernel.lane.counters()["refused"] == 1
 
 
 def test_containers_leave_room_for_the_questions_of_guard_and_watchdog(kernel: Kernel, others: list[int]) -> None:
