@@ -15,7 +15,7 @@ import pytest
 
 from procview.mounts import detach, mount_table, top_mount
 from tests import lane
-from tests.session import new_directory, remove_directory
+from tests.session import environment_with_modules, new_directory, remove_directory
 from tests.timing import patient
 
 DEADLINE_SECONDS = patient(20)
@@ -63,7 +63,7 @@ class Place:
         argv += ["--config", str(self.config), *lane.options(), *options]
         with log.open("wb") as output:
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                                       env=os.environ | environment)  # fmt: skip
+                                       env=environment_with_modules() | environment)  # fmt: skip
         daemon = Daemon(process, log)
         self.started.append(daemon)
         if ready:

@@ -5,7 +5,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Self
@@ -122,7 +122,12 @@ def parsed(message: bytes) -> Reply:
 
 
 @contextmanager
-def kernel(threads: int = 1, files: OpenFiles | None = None, engine: Engine | None = None) -> Iterator[Kernel]:
+def kernel(
+    threads: int = 1,
+    files: OpenFiles | None = None,
+    engine: Engine | None = None,
+    rings: Sequence[tuple[int, Sequence[int]]] = (),
+) -> Iterator[Kernel]:
     """A lane on sockets in place of /dev/fuse, with the real engine behind it."""
     engine = Engine() if engine is None else engine
     files = OpenFiles(engine) if files is None else files
@@ -134,7 +139,7 @@ def kernel(threads: int = 1, files: OpenFiles | None = None, engine: Engine | No
     theirs.settimeout(20)
     lane = Lane(
         engine, files, device=device.detach(), socket=end.detach(), nodes=NODES,
-        static_seconds=STATIC_SECONDS, start_ns=START_NS, threads=threads,
+        static_seconds=STATIC_SECONDS, start_ns=START_NS, threads=threads, rings=rings,
     )  # fmt: skip
     with Kernel(ours, theirs, lane, files) as played:
         yield played

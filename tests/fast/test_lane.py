@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from procview._fast.engine import Engine
 from procview._fast.files import OpenFiles
-from procview._fast.lane import ENDED, REFUSED, Lane
+from procview._fast.lane import ENDED, NO_RING, REFUSED, Lane
+from procview._fast.ring import probe
 from tests.fast import kernel as protocol
 from tests.fast.kernel import (
     ATTR_OUT,
@@ -203,6 +204,57 @@ def test_sizes_are_negotiated_so_that_every_message_fits(kernel: Kernel) -> None
     kernel.relayed()
     kernel.pyfuse3.send(OUT_HEADER.pack(OUT_HEADER.size + len(theirs), 0, unique) + theirs)
     assert kernel.reply().body == theirs
+
+
+FLAGS_EXTEND, FLAGS2_RING = 1 << 30, 1 << 9
+"""FUSE_INIT_EXT; FUSE_OVER_IO_URING without its lower half."""
+
+
+@pytest.mark.parametrize(
+    ("offer", "ring"),
+    [
+        (struct.pack("=5I", 7, 44, 131072, FLAGS_EXTEND, FLAGS2_RING) + bytes(44), True),
+        (struct.pack("=5I", 7, 44, 131072, FLAGS_EXTEND, 0xFFFFFFFF & ~FLAGS2_RING) + bytes(44), False),
+        (struct.pack("=5I", 7, 44, 131072, 0, FLAGS2_RING) + bytes(44), False),
+        (struct.pack("=4I", 7, 31, 131072, 0xFFFFFFFF), False),
+    ],
+    ids=["offered", "not offered", "no flags2", "an older kernel"],
+)
+def test_a_ring_is_agreed_upon_when_the_kernel_offers_one(offer: bytes, ring: bool) -> None:
+    if probe():
+        pytest.skip(f"io_uring_setup: {os.strerror(probe())}")
+    with protocol.kernel(rings=[(0, [0])]) as kernel:
+        unique = kernel.send(INIT, offer, pid=0)
+        kernel.relayed()
+        theirs = INIT_OUT.pack(7, 38, 131072, 5, 16, 12, 1 << 20, 1, 256, 0, 3, *[0] * 7)
+        kernel.pyfuse3.send(OUT_HEADER.pack(OUT_HEADER.size + len(theirs), 0, unique) + theirs)
+        ours = INIT_OUT.unpack(kernel.reply().body)
+        assert ours[3:6] == ((5 | FLAGS_EXTEND, 16, 12) if ring else (5, 256, 192))
+        assert ours[10] == (3 | FLAGS2_RING if ring else 3)
+        assert select.select([kernel.lane], [], [], 20)[0]
+        # A socket is no file system: it takes no ring, which is the end.
+        assert kernel.lane.take_notices() & (ENDED | NO_RING) == (ENDED if ring else NO_RING)
+        assert kernel.lane.ring_errors() == ([errno.EOPNOTSUPP] if ring else [])
+
+
+def test_a_daemon_that_refuses_init_gets_no_ring() -> None:
+    if probe():
+        pytest.skip(f"io_uring_setup: {os.strerror(probe())}")
+    with protocol.kernel(rings=[(0, [0])]) as kernel:
+        offer = struct.pack("=5I", 7, 44, 131072, FLAGS_EXTEND, FLAGS2_RING) + bytes(44)
+        unique = kernel.send(INIT, offer, pid=0)
+        kernel.relayed()
+        kernel.pyfuse3.send(OUT_HEADER.pack(OUT_HEADER.size, -errno.EPROTO, unique))
+        assert kernel.reply().error == errno.EPROTO
+        assert select.select([kernel.lane], [], [], 20)[0]
+        assert kernel.lane.take_notices() & NO_RING
+
+
+def test_a_lane_with_rings_that_never_begin_is_stopped() -> None:
+    if probe():
+        pytest.skip(f"io_uring_setup: {os.strerror(probe())}")
+    with protocol.kernel(rings=[(0, [0]), (0, [1, 2])]) as kernel:
+        assert kernel.open()
 
 
 @pytest.fixture
