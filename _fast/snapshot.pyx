@@ -114,10 +114,8 @@ cdef int fill(
     cdef Groups *groups = containers.groups
     cdef int needs = snapshot.needs
     cdef int verdict = SCOPED
-    if needs & NEED_UPTIME:
-        if snapshot.settings.uptime_of_host or container.pidns == host.pidns:
-            return HOST_FILE
-        take_uptime(snapshot, host, container)
+    if needs & NEED_UPTIME and (snapshot.settings.uptime_of_host or container.pidns == host.pidns):
+        return HOST_FILE
     if needs & NEED_CPUTIME:
         verdict = read_cpus_and_time(snapshot, host, groups, container, scope)
         if verdict != SCOPED:
@@ -126,6 +124,9 @@ cdef int fill(
         snapshot.cpus = count_cpus(
             host, groups, scope, snapshot.settings.cpus_by_quota, &snapshot.allowed, &snapshot.scratch
         )
+    # After the CPU time, in which other readers may have counted on meanwhile: else idle for longer than it lives.
+    if needs & NEED_UPTIME:
+        take_uptime(snapshot, host, container)
     if needs & NEED_NODES:
         read_nodes(snapshot, groups, scope)
     if needs & NEED_CPUINFO:

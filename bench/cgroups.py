@@ -6,12 +6,13 @@ that.
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 PERIOD_USEC = 100_000
+CROWD_CONTROLLERS = frozenset({"cpu", "cpuacct", "cpuset", "memory", "pids", "blkio"})
 V2_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
 
 
@@ -25,6 +26,8 @@ class Limits:
 
     memory_bytes: int
     cpus: tuple[int, ...]
+    quota_cpus: float | None = None
+    """Another quota than that, where nothing is timed."""
 
     @property
     def cpu_list(self) -> str:
@@ -32,7 +35,7 @@ class Limits:
 
     @property
     def quota_usec(self) -> int:
-        return PERIOD_USEC * len(self.cpus)
+        return round(PERIOD_USEC * (self.quota_cpus or len(self.cpus)))
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,11 @@ def container_groups(limits: Limits, name: str = "") -> Iterator[list[Path]]:
 
 
 @contextmanager
-def crowd_groups(limits: Limits, count: int, controllers: frozenset[str]) -> Iterator[list[Path]]:
-    """Groups whose children n0, n1, ... are those of ``count`` containers, with limits set, in the hierarchies that
-    have one of these controllers (and in the unified one). All of them are removed at the end.
+def crowd_groups(
+    limits: Limits, children: Sequence[Limits], controllers: frozenset[str] = CROWD_CONTROLLERS
+) -> Iterator[list[Path]]:
+    """Groups with these limits, whose children n0, n1, ... are those of containers, with limits of their own, in the
+    hierarchies that have one of these controllers (and in the unified one). All of them are removed at the end.
     """
     with container_groups(limits, "-crowd") as groups:
         places = {hierarchy.mount_point: hierarchy for hierarchy in hierarchies()}
@@ -92,11 +97,11 @@ def crowd_groups(limits: Limits, count: int, controllers: frozenset[str]) -> Ite
                 hierarchy = places[group.parent]
                 if hierarchy.unified:
                     _enable(group)
-                for number in range(count):
+                for number, own in enumerate(children):
                     child = group / f"n{number}"
                     child.mkdir()
                     made.append(child)
-                    _limit(child, hierarchy, limits)
+                    _limit(child, hierarchy, own)
             yield wanted
         finally:
             for child in made:

@@ -24,7 +24,6 @@ from bench.servers import FLOOR, KERNEL, Server
 from bench.stats import Samples
 
 FILE = "meminfo"
-_CONTROLLERS = frozenset({"cpu", "cpuacct", "cpuset", "memory", "pids", "blkio"})
 _WARM_READS = 10
 _OLD_SECONDS = 11.0
 
@@ -131,7 +130,7 @@ def _idle_percent(servers: Sequence[Server], seconds: float) -> dict[str, float]
 
 @contextmanager
 def _crowd(limits: Limits, containers: int) -> Iterator[Crowd]:
-    with crowd_groups(limits, containers, _CONTROLLERS) as groups:
+    with crowd_groups(limits, [limits] * containers) as groups:
         command = [str(compiled("crowd")), *map(str, groups)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:

@@ -34,7 +34,7 @@ class Sampling:
 
 
 def measure(limits: Limits, *, containers: int, rounds: int = 5) -> Sampling:
-    with crowd_groups(limits, containers, _NEEDED) as groups, _processes(groups, containers) as pids:
+    with crowd_groups(limits, [limits] * containers, _NEEDED) as groups, _processes(groups, containers) as pids:
         engine = Engine()
         for pid in pids:
             engine.open(pid, "proc/loadavg").render()
