@@ -1,14 +1,15 @@
 """The guard: a second, small process that takes the views away when the daemon dies or hangs.
 
 The daemon cannot do that itself: SIGKILL leaves it no time, SIGSTOP no way. Its guard holds the other end of a socket
-that closes when the daemon is gone, and while views are published it looks, four times a second, whether requests
-wait for an answer. If some do, it asks a question of its own; unanswered in time, it withdraws the views from all
-containers and ends the connection, so that those who wait get an error instead of waiting for ever. Then it kills the
-daemon, which is of no use without its connection: whoever started it starts it anew.
+that closes when the daemon is gone. Somebody may hold the connection then, for a new daemon to take over; whether one
+does in time is told by a question of the guard's own. While views are published it also looks, four times a second,
+whether requests wait for an answer; if some do, it asks that question as well. Unanswered in time, it withdraws the
+views from all containers and ends the connection, so that those who wait get an error instead of waiting for ever. A
+daemon that hangs it kills then, which is of no use without its connection: whoever started it starts it anew.
 
-Run by the daemon as ``python -m procview.guard RUN_DIRECTORY``, with the socket as its standard input. On it come
-lines: ``watch DEVICE MOUNT`` before views are published, and when that mount has moved; ``end`` when the daemon has
-withdrawn them itself.
+Run by the daemon as ``python -m procview.guard RUN_DIRECTORY TAKEOVER_SECONDS``, with the socket as its standard input.
+On it come lines: ``watch DEVICE MOUNT`` before views are published, and when that mount has moved; ``end`` when the
+daemon has withdrawn them itself.
 """
 
 import contextlib
@@ -36,9 +37,13 @@ LET_GO_STATUS = 3
 
 
 class Guard:
-    """Watches one daemon. ``channel`` is the socket to it."""
+    """Watches one daemon. ``channel`` is the socket to it.
 
-    def __init__(self, skeleton: Skeleton, channel: socket.socket) -> None:
+    When it has died, another one has ``takeover_seconds`` to answer on its connection.
+    """
+
+    def __init__(self, skeleton: Skeleton, channel: socket.socket, takeover_seconds: float) -> None:
+        self._takeover_seconds = takeover_seconds
         self._skeleton = skeleton
         self._channel = channel
         self._device = ""
@@ -52,15 +57,16 @@ class Guard:
         unread = b""
         while True:
             if self._device and not poll.poll(LOOK_SECONDS * 1000):
-                if self._requests_wait() and not self._answers():
+                # An error is an answer as well: the connection has ended, and the daemon will see that itself.
+                # A daemon that has died meanwhile does not hang, and has a successor's time.
+                if self._requests_wait() and self._asked(ANSWER_SECONDS) is None and not poll.poll(0):
                     status = self._let_go(f"the daemon has not answered for {ANSWER_SECONDS} s")
                     self._kill()
                     return status
                 continue
             received = self._receive()
             if not received:
-                # A guard that was slow to start may have pinned the mount of the next daemon, under the same number.
-                return 0 if self._root < 0 or self._is_alive() else self._let_go("the daemon has died")
+                return self._after_the_end()
             *lines, unread = (unread + received).split(b"\n")
             for line in lines:
                 command, *words = os.fsdecode(line).split(" ", 2)
@@ -106,26 +112,38 @@ class Guard:
         except OSError:
             return True
 
-    def _answers(self) -> bool:
-        """Whether statfs(2), which the kernel never answers from a cache, comes back in time."""
+    def _after_the_end(self) -> int:
+        """The daemon is gone. Whether its views go as well depends on who answers in its place; the exit status."""
+        if self._root < 0:
+            return 0
+        answer = self._asked(self._takeover_seconds)
+        if answer is None:
+            return self._let_go(f"the daemon has died, and no other has answered for {self._takeover_seconds:g} s")
+        if not answer:
+            return self._let_go("the daemon has died")
+        # Also where this guard was slow to start, and has pinned the mount of the next daemon, under the same number.
+        log.info("the daemon has died, and another one answers in its place: its views stay")
+        return 0
+
+    def _asked(self, seconds: float) -> bool | None:
+        """What statfs(2), which the kernel never answers from a cache, brings: True for an answer, False for an error
+        (the connection has ended), None if nothing comes within ``seconds``.
+        """
+        answers: list[bool] = []
 
         def ask() -> None:
-            # An error is an answer as well: the connection has ended, and the daemon will see that itself.
-            self._is_alive()
+            try:
+                os.statvfs(f"/proc/self/fd/{self._root}")
+            except OSError:
+                answers.append(False)
+            else:
+                answers.append(True)
 
         # A thread, because nothing but the end of the connection gets a question back; it then ends too.
         thread = threading.Thread(target=ask, daemon=True)
         thread.start()
-        thread.join(ANSWER_SECONDS)
-        return not thread.is_alive()
-
-    def _is_alive(self) -> bool:
-        """Whether the file system answers; waits for that as long as it takes."""
-        try:
-            os.statvfs(f"/proc/self/fd/{self._root}")
-        except OSError:
-            return False
-        return True
+        thread.join(seconds)
+        return answers[0] if answers else None
 
     def _let_go(self, why: str) -> int:
         """Take this daemon's views out of all containers, then its mount away, and end its connection."""
@@ -145,7 +163,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     logs.set_up("info")
-    sys.exit(Guard(Skeleton(sys.argv[1]), socket.socket(fileno=0)).run())
+    sys.exit(Guard(Skeleton(sys.argv[1]), socket.socket(fileno=0), float(sys.argv[2])).run())
 
 
 if __name__ == "__main__":

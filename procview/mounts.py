@@ -5,6 +5,7 @@ number on all architectures. Every failure is an OSError.
 """
 
 import ctypes
+import errno
 import os
 import re
 import struct
@@ -127,12 +128,29 @@ def detach(path: str) -> None:
     _check(_libc.umount2(os.fsencode(path), _MNT_DETACH | _UMOUNT_NOFOLLOW), path)
 
 
-def abort(path: str) -> None:
-    """Detach the top mount at ``path`` and end its FUSE connection: whoever waits for an answer gets an error.
+def detach_exactly(entry: MountEntry, *, force: bool = False) -> bool:
+    """Take this mount out of the tree, and none that has come to its place meanwhile. Whether it was there, on top.
 
-    MNT_FORCE is how umount2(2) spells it. It ends this connection and no other, and needs no fusectl. Raises OSError.
+    With ``force`` (MNT_FORCE) its FUSE connection ends as well, that one and no other, without fusectl: whoever waits
+    for an answer gets an error. Raises OSError.
     """
-    _check(_libc.umount2(os.fsencode(path), _MNT_FORCE | _MNT_DETACH | _UMOUNT_NOFOLLOW), path)
+    try:
+        place = os.open(entry.path, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)  # asks no file system anything
+    except FileNotFoundError:
+        return False
+    try:
+        with open(f"/proc/self/fdinfo/{place}", encoding="ascii") as file:
+            if f"\nmnt_id:\t{entry.mount_id}\n" not in file.read():
+                return False
+        flags = _MNT_DETACH | (_MNT_FORCE if force else 0)
+        _check(_libc.umount2(f"/proc/self/fd/{place}".encode(), flags), entry.path)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # somebody else was quicker
+            raise
+        return False
+    finally:
+        os.close(place)
+    return True
 
 
 def mount(source: str, target: str, fs_type: str | None, flags: int) -> None:

@@ -1,13 +1,19 @@
-"""sd_notify(3): one datagram to the socket that systemd names in NOTIFY_SOCKET.
+"""sd_notify(3): one datagram to the socket that systemd, or procview's own supervisor, names in NOTIFY_SOCKET.
 
-Own code, because it is one sendto: the wrappers on PyPI are either unmaintained or need libsystemd's headers to build.
+Own code, because it is one sendmsg: the wrappers on PyPI are either unmaintained or need libsystemd's headers to build.
 """
 
+import array
 import logging
 import os
 import socket
+import struct
+from collections.abc import Sequence
 
 log = logging.getLogger(__name__)
+
+_PATIENCE_USEC = 200_000
+"""How long a message with descriptors waits for room in the manager's queue. Any other is dropped instead."""
 
 
 class Notifier:
@@ -17,26 +23,48 @@ class Notifier:
         """``address`` is a path, or an abstract name written with a leading ``@``. None or empty: nobody listens."""
         self._address: str | bytes | None = None
         self._socket: socket.socket | None = None
+        self._silent = False
         if not address:
             return
         self._address = b"\0" + os.fsencode(address[1:]) if address.startswith("@") else address
-        # Non-blocking: a manager that does not read must not stop the event loop.
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 0, _PATIENCE_USEC))
 
     @classmethod
     def from_environment(cls) -> "Notifier":
         """The notifier that NOTIFY_SOCKET asks for."""
         return cls(os.environ.get("NOTIFY_SOCKET"))
 
-    def send(self, *assignments: str) -> None:
-        """Send e.g. ``"READY=1", "STATUS=serving"`` as one message. A failure is logged, never raised."""
+    @property
+    def listened_to(self) -> bool:
+        """Whether there is a service manager at all."""
+        return self._socket is not None
+
+    def send(self, *assignments: str, descriptors: Sequence[int] = ()) -> bool:
+        """Send e.g. ``"READY=1", "STATUS=serving"`` as one message, and whether it was taken.
+
+        A failure is logged, never raised; one line for each time that the manager stops listening.
+        """
         if self._socket is None or self._address is None:
-            return
-        message = "\n".join(assignment.replace("\n", " ") for assignment in assignments)
+            return False
+        message = os.fsencode("\n".join(assignment.replace("\n", " ") for assignment in assignments))
+        # A manager that does not read must not stop the event loop.
+        flags = 0 if descriptors else socket.MSG_DONTWAIT
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         try:
-            self._socket.sendto(os.fsencode(message), self._address)
+            self._socket.sendmsg([message], rights, flags, self._address)
         except OSError as error:
-            log.warning("NOTIFY_SOCKET does not take messages: %s", error, extra={"event": "notify"})
+            if not self._silent:
+                log.warning(
+                    "NOTIFY_SOCKET does not take messages: %s; whoever started this daemon may be gone, and would "
+                    "then neither start it again nor keep anything for the next one",
+                    error,
+                    extra={"event": "notify"},
+                )
+            self._silent = True
+            return False
+        self._silent = False
+        return True
 
     def close(self) -> None:
         """Close the socket; later messages go nowhere."""

@@ -45,12 +45,14 @@ def serve(
     from procview.fs.mount import MountError
     from procview.lock import LockedError
     from procview.settings import SettingsError
+    from procview.standby import store_when_it_is_time
 
     logs.set_up("info")
     options = {"mount": mount, "run_directory": run_directory, "lane": lane, "transport": transport}
     given = {name: value for name, value in options.items() if value is not None}
     try:
-        life.run(config=config, overrides=given, replace=replace, roots=roots)
+        store = store_when_it_is_time()
+        life.run(config=config, overrides=given, replace=replace, roots=roots, store=store)
     except (SettingsError, MountError, LockedError, OSError) as error:
         logging.getLogger("procview").error("%s", error)
         raise SystemExit(1) from None

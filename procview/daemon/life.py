@@ -25,9 +25,10 @@ from procview.fs.mount import Mount, MountError, answers, directories, mounted
 from procview.fs.operations import ViewOperations
 from procview.lock import LockedError, held, holder
 from procview.mounts import real_place
-from procview.notify import Notifier, watchdog_seconds
+from procview.notify import watchdog_seconds
 from procview.roots import Roots, configure, open_engine
 from procview.settings import SettingsError, load
+from procview.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ SAMPLE_SECONDS = 5.0
 CALLERS_SECONDS = 2.0
 """How often, while callers come again, what is kept of those that have ended is closed."""
 
-_NEED_A_RESTART = ("slots", "run_directory", "mount", "lane", "lane_threads", "transport")
+_NEED_A_RESTART = ("slots", "run_directory", "mount", "lane", "lane_threads", "transport", "takeover_seconds")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -56,6 +57,7 @@ class Daemon:
         overrides: Mapping[str, Any],
         replace: bool,
         roots: Roots,
+        store: Store,
     ) -> None:
         self._config = config
         self._settings = self._at_start = load(config)
@@ -64,6 +66,8 @@ class Daemon:
         self._run_directory, self._path = placed.run_directory, placed.mount_point
         self._replace = replace
         self._roots = roots
+        self._store = store
+        self._notifier = store.notifier
         self._sampling = trio.Event()
         self._callers = trio.Event()
         self._publication: Publication | None = None
@@ -76,8 +80,8 @@ class Daemon:
         _raise_descriptor_limit()
         async with AsyncExitStack() as stack:
             signals = stack.enter_context(trio.open_signal_receiver(*_SIGNALS))
-            self._notifier = Notifier.from_environment()
             stack.callback(self._notifier.close)
+            self._store.close_rest()
             stack.enter_context(directories(self._run_directory))
             self._run_directory = real_place(self._run_directory)
             self._locks = stack.enter_context(ExitStack())
@@ -87,7 +91,9 @@ class Daemon:
             if self._at_start.slots:
                 # Before the file system is mounted: that may be below the run directory, which becomes a mount here.
                 succeed = self._predecessor is not None
-                self._publication = await stack.enter_async_context(prepared(self._run_directory, succeed=succeed))
+                self._publication = await stack.enter_async_context(
+                    prepared(self._run_directory, succeed=succeed, takeover_seconds=self._at_start.takeover_seconds)
+                )
             self._engine = open_engine(self._roots, self._settings)
             stack.callback(self._engine.close)
             self._operations = ViewOperations(
@@ -298,11 +304,12 @@ def run(
     overrides: Mapping[str, Any],
     replace: bool = False,
     roots: Roots,
+    store: Store,
 ) -> None:
     """Serve in the foreground until told to stop. Raises SettingsError, MountError, LockedError, OSError."""
 
     async def main() -> None:
-        await Daemon(config=config, overrides=overrides, replace=replace, roots=roots).run()
+        await Daemon(config=config, overrides=overrides, replace=replace, roots=roots, store=store).run()
 
     try:
         trio.run(main)

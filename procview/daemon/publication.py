@@ -31,8 +31,9 @@ _MAX_NOTE_BYTES = 4096
 class Publication:
     """The views of one daemon in all containers. Get one from :func:`prepared`."""
 
-    def __init__(self, skeleton: Skeleton) -> None:
+    def __init__(self, skeleton: Skeleton, takeover_seconds: float) -> None:
         self._skeleton = skeleton
+        self._takeover_seconds = takeover_seconds
         self._device: str | None = None
         self._watched: bytes | None = None
         self._channel: socket.socket | None = None
@@ -80,7 +81,7 @@ class Publication:
             # Before it is there: as soon as it is, we may be killed, and then it has to know.
             self._tell_guard(self._watched)
         with guards:
-            command = [sys.executable, "-P", "-m", "procview.guard", self._skeleton.base]
+            command = [sys.executable, "-P", "-m", "procview.guard", self._skeleton.base, str(self._takeover_seconds)]
             # A session of its own: a signal to our process group (^C) is not for it.
             self._guard = await trio.lowlevel.open_process(
                 command, stdin=guards, stdout=subprocess.DEVNULL, start_new_session=True, cwd="/"
@@ -146,10 +147,11 @@ def _bound(path: str) -> Iterator[trio.socket.SocketType]:
 
 
 @asynccontextmanager
-async def prepared(run_directory: str, *, succeed: bool) -> AsyncIterator[Publication]:
+async def prepared(run_directory: str, *, succeed: bool, takeover_seconds: float) -> AsyncIterator[Publication]:
     """The slots made, dead views gone, and a guard running. Raises OSError.
 
-    Needs the run directory's lock, or to ``succeed`` its owner, whose views stay.
+    Needs the run directory's lock, or to ``succeed`` its owner, whose views stay. ``takeover_seconds`` is how long the
+    guard waits for another daemon on the connection of a dead one.
     """
     skeleton = Skeleton(run_directory)
     if not succeed:
@@ -158,7 +160,7 @@ async def prepared(run_directory: str, *, succeed: bool) -> AsyncIterator[Public
         if stale:
             log.warning("removed %d views of a procview that had died", stale)
     skeleton.make(SLOT_NAMES)
-    publication = Publication(skeleton)
+    publication = Publication(skeleton, takeover_seconds)
     await publication.start_guard()
     try:
         yield publication

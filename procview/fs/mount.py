@@ -18,7 +18,7 @@ from procview._fast.lane import Lane
 from procview.fs.lane import LaneError, LaneOptions, heed, lane_in_front
 from procview.fs.operations import ViewOperations
 from procview.fs.waiting import linger
-from procview.mounts import clone_tree, detach, move_mount, real_place, top_mount
+from procview.mounts import clone_tree, detach, detach_exactly, move_mount, real_place, top_mount
 
 log = logging.getLogger(__name__)
 
@@ -208,8 +208,10 @@ async def _clear(path: str) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTCONN, errno.ECONNABORTED):
                 raise
-            detach(path)
-            log.warning("%s: removed the mount of a procview that had died", path)
+            if detach_exactly(entry):
+                log.warning("%s: removed the mount of a procview that had died", path)
         else:
+            if top_mount(path) != entry:
+                continue  # the dead one's guard was quicker: what was asked is what had been below
             how = "is served by another procview" if alive else "is a procview that does not answer"
             raise MountError(f"{path}: {how}; stop it first")

@@ -11,9 +11,9 @@ import os
 from procview.mounts import (
     MOVE_MOUNT_BENEATH,
     MountEntry,
-    abort,
     clone_tree,
     detach,
+    detach_exactly,
     harden,
     mount_table,
     move_mount,
@@ -57,8 +57,8 @@ def withdraw(skeleton: Skeleton, device: str | None = None) -> int:
         if device is not None and entry.device != device:
             continue
         try:
-            detach(entry.path)
-            gone += 1
+            # Others may withdraw at the same time (a guard, the next daemon), and the latter publishes then.
+            gone += detach_exactly(entry)
         except OSError as error:
             log.error("cannot withdraw %s: %s", entry.path, error)
             failure = error
@@ -76,8 +76,7 @@ def cut_off(views: str, device: str | None = None) -> bool:
     entry = top_mount(views)
     if entry is None or not entry.ours or (device is not None and entry.device != device):
         return False
-    abort(views)
-    return True
+    return detach_exactly(entry, force=True)
 
 
 def _views_over(path: str) -> int:

@@ -4,11 +4,12 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from procview.mounts import MS_BIND, MS_SHARED, detach, mount, mount_table, top_mount
+from procview.mounts import MS_BIND, MS_SHARED, detach, detach_exactly, mount, mount_table, top_mount
 from procview.slots.publish import publish, withdraw
 from procview.slots.skeleton import Skeleton
 from tests.daemon.process import Place, needs_mount, place
@@ -227,3 +228,33 @@ def test_removing_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["slots"]
     assert os.listdir(tmp_path / "slots") == []
     assert not [entry for entry in mount_table() if entry.path.startswith(str(tmp_path))]
+
+
+def test_two_that_withdraw_at_once_do_not_disturb_each_other(skeleton: Skeleton, place: Place) -> None:
+    """A dead daemon's guard and the next daemon do, where the next one is quick."""
+    daemon = place.start()
+    for _ in range(5):
+        publish(skeleton, str(place.mount))
+        with ThreadPoolExecutor(4) as pool:
+            counts = list(pool.map(withdraw, [skeleton] * 4))
+        assert sum(counts) == len(skeleton.names()), "each view is taken away once"
+    daemon.stop()
+
+
+def test_what_has_come_in_the_place_of_a_mount_is_left_alone(tmp_path: Path) -> None:
+    path = str(tmp_path)
+    mount("first", path, "tmpfs", 0)
+    try:
+        first = top_mount(path)
+        assert first is not None
+        mount("second", path, "tmpfs", 0)
+        assert not detach_exactly(first), "it is covered"
+        second = top_mount(path)
+        assert second is not None
+        assert detach_exactly(second)
+        assert not detach_exactly(second)
+        assert top_mount(path) == first
+        assert detach_exactly(first, force=True)
+    finally:
+        while top_mount(path) is not None:
+            detach(path)

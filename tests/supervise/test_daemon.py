@@ -1,0 +1,200 @@
+"""``procview supervise`` with procview's own daemon: views in all that happens to either of the two."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from procview.lock import holder
+from procview.slots.publish import published
+from procview.slots.skeleton import Skeleton
+from tests import lane
+from tests.daemon.process import Place, eventually, needs_mount
+from tests.supervise.process import Supervised, end_all, has_ended
+from tests.timing import patient
+
+pytestmark = needs_mount
+
+SECOND = patient(1)
+
+
+class Served(Supervised):
+    """One with a run directory of its own."""
+
+    place: Place
+
+    @property
+    def skeleton(self) -> Skeleton:
+        return Skeleton(str(self.place.run_directory))
+
+    def known(self) -> set[int]:
+        return {self.daemon()}
+
+    def clean_up(self) -> None:
+        orphans: list[psutil.Process] = []
+        with contextlib.suppress(psutil.Error):
+            daemon = psutil.Process(self.daemon() or self.pid)
+            orphans = [daemon, *daemon.children(recursive=True)]
+        super().clean_up()
+        end_all(orphans)
+
+    def daemon(self) -> int:
+        """The pid of the daemon that serves; 0: none does."""
+        try:
+            owner = holder(self.skeleton.lock)
+        except OSError:
+            return 0
+        return 0 if owner is None or owner.pid is None else owner.pid
+
+    def serves(self, than: int = 0) -> bool:
+        """Whether a daemon does, another one than ``than``."""
+        if self.daemon() in (0, than) or "proc/uptime" not in published(self.skeleton):
+            return False
+        try:
+            return Path(self.skeleton.ctl("proc/uptime")).read_text().count(".") == 2
+        except OSError:
+            return False
+
+    def will_serve(self, than: int = 0) -> int:
+        eventually(lambda: self.serves(than), f"a daemon that serves: {self.said}")
+        return self.daemon()
+
+
+@pytest.fixture
+def served(place: Place, request: pytest.FixtureRequest) -> Iterator[Served]:
+    """``procview supervise``, which serves; options of its own by the mark ``options``."""
+    place.config.write_text("")
+    mark = request.node.get_closest_marker("parametrize")
+    options = request.param if mark is not None and hasattr(request, "param") else []
+    words = [sys.executable, "-m", "procview", "supervise", *options, "--run-directory", str(place.run_directory)]
+    ours = Served(place.directory, [*words, "--config", str(place.config), *lane.options()])
+    ours.place = place
+    ours.start()
+    try:
+        ours.will_serve()
+        yield ours
+    finally:
+        ours.clean_up()
+
+
+STEADY = pytest.mark.parametrize("served", [["--steady-seconds", "0.1"]], indirect=True, ids=["steady"])
+WATCHED = pytest.mark.parametrize("served", [["--watchdog-seconds", "1"]], indirect=True, ids=["watched"])
+
+
+@STEADY
+def test_a_killed_daemon_is_followed_by_the_standby_and_views_come_back(served: Served) -> None:
+    for _ in range(5):
+        waiting = served.warm().pid
+        before = served.will_serve()
+        died = time.monotonic()
+        os.kill(before, signal.SIGKILL)
+        assert served.will_serve(than=before) == waiting
+        assert time.monotonic() < died + SECOND
+    assert served.said.count("(the standby), with 0 descriptors") == 5
+    assert served.said.count("is served by another procview") == 0
+    served.send(signal.SIGTERM)
+    assert served.ends() == 0
+
+
+def test_sigterm_ends_all_and_leaves_nothing_but_the_slots(served: Served) -> None:
+    served.warm()
+    children = served.children()
+    assert len(children) == 3, "the daemon, its guard, the standby"
+    served.send(signal.SIGTERM)
+    assert served.ends() == 0
+    assert not any(child.is_running() for child in children)
+    assert not served.place.ours()
+    assert sorted(path.name for path in served.place.run_directory.iterdir()) == ["ctl", "slots", "src"]
+    assert not list(Path("/run").glob("procview-*"))
+
+
+def test_a_standby_reads_the_configuration_when_it_goes(served: Served) -> None:
+    served.warm()
+    served.place.config.write_text('log_level = "debug"\nnonsense = 1\n')
+    before = served.daemon()
+    os.kill(before, signal.SIGKILL)
+    served.says(f"{served.place.config}:2: unknown key 'nonsense'")
+    served.place.config.write_text("")
+    served.will_serve(than=before)
+
+
+def test_sighup_exchanges_the_daemon_and_containers_keep_their_views(served: Served) -> None:
+    served.warm()
+    before = served.daemon()
+    served.place.config.write_text('log_level = "debug"\n')
+    served.send(signal.SIGHUP)
+    while not served.serves(than=before):
+        assert "proc/uptime" in published(served.skeleton)
+        assert served.process.poll() is None
+    served.says(f"the daemon is pid {served.daemon()}, which has taken over")
+    served.warm()
+    served.send(signal.SIGTERM)
+    assert served.ends() == 0
+    assert not served.place.ours()
+
+
+def test_sighup_with_a_bad_configuration_exchanges_nothing(served: Served) -> None:
+    served.warm()
+    before = served.daemon()
+    served.place.config.write_text("\ncpus = 7\n")
+    served.send(signal.SIGHUP)
+    served.says(f"configuration not reloaded, and the daemon not exchanged: {served.place.config}:2: cpus = 7")
+    served.warm()
+    assert served.serves()
+    assert served.daemon() == before
+
+
+@WATCHED
+def test_a_daemon_that_hangs_is_killed_and_followed_by_another(served: Served) -> None:
+    served.warm()  # so the daemon has said that it is ready, and has a watchdog
+    before = served.daemon()
+    os.kill(before, signal.SIGSTOP)
+    served.says("has not fed its watchdog for 1 s: killed")
+    served.will_serve(than=before)
+
+
+@WATCHED
+def test_when_the_supervisor_dies_the_daemon_goes_on(served: Served) -> None:
+    standby = served.warm()
+    daemon = psutil.Process(served.daemon())
+    served.send(signal.SIGKILL)
+    served.process.wait()
+    eventually(lambda: has_ended(standby), "the standby's end")
+    served.says("NOTIFY_SOCKET does not take messages")
+    assert served.serves()
+    daemon.terminate()
+    eventually(lambda: has_ended(daemon), "its end")
+    assert not served.place.ours()
+
+
+def test_the_next_supervisor_takes_over_from_a_daemon_that_has_lost_its_own(served: Served) -> None:
+    orphan = served.daemon()
+    daemon = psutil.Process(orphan)
+    served.send(signal.SIGKILL)
+    served.process.wait()
+    words = served.command.copy()
+    words.insert(words.index("supervise") + 1, "--replace")
+    second = Served(served.directory, words)
+    second.place = served.place
+    second.start()
+    try:
+        second.will_serve(than=orphan)
+        eventually(lambda: has_ended(daemon), "the end of the orphan")
+        second.send(signal.SIGTERM)
+        assert second.ends() == 0
+    finally:
+        second.clean_up()
+
+
+def test_a_wrong_option_is_an_error_at_once() -> None:
+    done = subprocess.run([sys.executable, "-m", "procview", "supervise", "--nonsense"], capture_output=True,
+                          text=True, timeout=patient(20), check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert "No such option" in done.stderr

@@ -1,0 +1,190 @@
+"""The standby: it is there, waits, is used, and is replaced; and the supervisor that is exchanged for a newer one."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from procview import standby
+from tests.daemon.process import eventually
+from tests.supervise.process import KEEPER, ROOT, Supervised
+from tests.timing import patient
+
+Keeper = Callable[..., Supervised]
+
+
+def test_the_standby_becomes_the_daemon(keeper: Keeper) -> None:
+    ours = keeper()
+    ours.starts(1)
+    waiting = ours.warm().pid
+    ours.kill_main()
+    ours.starts(2)
+    assert ours.main() == waiting
+    assert ours.warm().pid != waiting, "and there is another one"
+
+
+def test_a_standby_that_dies_is_replaced(keeper: Keeper) -> None:
+    ours = keeper()
+    ours.starts(1)
+    first = ours.warm()
+    first.kill()
+    ours.says("the standby has ended (SIGKILL); another one in 0 s")
+    second = ours.warm()
+    assert second.pid != first.pid
+    second.kill()
+    ours.says("another one in 0.1 s")
+    ours.warm()
+    assert len(ours.lines("starts")) == 1, "the daemon has not noticed"
+
+
+def test_one_that_died_in_the_same_moment_is_done_without(keeper: Keeper) -> None:
+    ours = keeper()
+    ours.starts(1)
+    waiting = ours.warm()
+    os.kill(ours.pid, signal.SIGSTOP)
+    waiting.kill()
+    ours.kill_main()
+    os.kill(ours.pid, signal.SIGCONT)
+    assert ours.starts(2)[1][1] == "2"
+
+
+def test_one_that_is_still_importing_is_used_when_it_has(keeper: Keeper) -> None:
+    ours = keeper()
+    ours.starts(1)
+    eventually(lambda: len(ours.children()) == 2, "a standby")
+    ours.kill_main()
+    assert ours.starts(2)[1][1] == "2"
+    assert "(the standby), with 1 descriptors" in ours.said
+
+
+def test_where_none_is_wanted_there_is_none(keeper: Keeper) -> None:
+    ours = keeper(standby=False)
+    ours.starts(1)
+    ours.kill_main()
+    ours.starts(2)
+    assert len(ours.children()) == 1
+
+
+def alone(message: bytes | None, *descriptors: int) -> tuple[int, str]:
+    """What becomes of a standby that gets this message; None: the end of its supervisor."""
+    code = "from procview.standby import store_when_it_is_time as wait; store = wait(); print(store.inherited('a'))"
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, pass_fds=[its.fileno()], text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                env=os.environ | {standby.VARIABLE: str(its.fileno())}) as process:  # fmt: skip
+        its.close()
+        assert ours.recv(100) == standby.WARM
+        if message is None:
+            ours.close()
+        else:
+            socket.send_fds(ours, [message], descriptors)
+        said, _ = process.communicate(timeout=patient(20))
+    return process.returncode, said
+
+
+def test_it_ends_with_its_supervisor() -> None:
+    assert alone(None) == (0, "")
+
+
+def test_it_gets_descriptors_under_their_names() -> None:
+    status, said = alone(b'{"names": ["a"]}', 0)
+    assert (status, said.strip().isdecimal()) == (0, True)
+    assert alone(b'{"names": []}') == (0, "None\n")
+
+
+@pytest.mark.parametrize(
+    "message", [b"{", b"[]", b"{}", b'{"names": ["a"]}', b'{"names": 1}', b'{"names": [1]}', b'{"names": ["a", "b:"]}']
+)
+def test_a_message_that_is_odd_is_refused(message: bytes) -> None:
+    status, said = alone(message, *([0, 0] if b":" in message else []))
+    assert status == 1
+    assert "the supervisor's message is not understood" in said
+
+
+@pytest.mark.parametrize("number", ["", "x", "-1", "99999", "99999999999999999999", "0"])
+def test_a_number_that_is_no_socket_is_refused(number: str) -> None:
+    code = "from procview.standby import store_when_it_is_time as wait; wait()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False,
+                          stdin=subprocess.DEVNULL, env=os.environ | {standby.VARIABLE: number})  # fmt: skip
+    assert f"PROCVIEW_STANDBY={number[:40]} is not the number of a socket" in done.stderr
+
+
+def test_sighup_exchanges_supervisor_and_daemon_and_keeps_what_is_kept(keeper: Keeper) -> None:
+    ours = keeper()
+    first = ours.starts(1)[0]
+    waiting = ours.warm()
+    for count in (2, 3):
+        ours.send(signal.SIGHUP)
+        last = ours.starts(count)[-1]
+        assert last[1:] == [str(count), str(ours.pid), first[3]], "the same store, supervisor and address"
+        ours.says("is ended: the next one takes over what is kept", count - 1)
+    assert not waiting.is_running(), "it was of the old version"
+    assert psutil.Process(ours.pid).cmdline()[1:] == ours.command[1:]
+    ours.warm()
+    ours.kill_main()
+    assert ours.starts(4)[3][1] == "4"
+    ours.send(signal.SIGTERM)
+    assert ours.ends() == 0
+    assert ours.lines("signals")[-1] == ["SIGTERM", str(ours.main())]
+
+
+def test_sighup_without_anything_kept_has_the_daemon_start_its_successor(keeper: Keeper, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    ours = keeper()
+    ours.starts(1)
+    first = ours.main()
+    ours.warm()
+    ours.send(signal.SIGHUP)
+    ours.starts(2)
+    ours.says(f"the daemon is pid {ours.main()}, which has taken over")
+    assert [line[0] for line in ours.lines("signals") if line[1] == str(first)][:2] == ["SIGHUP", "SIGUSR2"]
+
+
+def test_a_version_that_does_not_work_changes_nothing(keeper: Keeper, tmp_path: Path) -> None:
+    ours = keeper()
+    ours.starts(1)
+    waiting = ours.warm()
+    (tmp_path / "broken").touch()
+    ours.send(signal.SIGHUP)
+    ours.says("what is installed now does not work (status 1); nothing is exchanged")
+    eventually(lambda: ours.lines("signals"), "the signal to read the configuration again")
+    assert ours.lines("signals") == [["SIGHUP", str(ours.main())]]
+    assert ours.warm().pid == waiting.pid
+    (tmp_path / "broken").unlink()
+    ours.send(signal.SIGHUP)
+    assert ours.starts(2)[1][1] == "2"
+
+
+def test_a_version_whose_daemon_does_not_start_changes_nothing_either(keeper: Keeper, tmp_path: Path) -> None:
+    script = tmp_path / "keeper.sh"
+    script.write_text('directory=$1; shift; [ -e "$directory/unusable" ] && exit 3; exec "$@"\n')
+    ours = keeper("/bin/sh", str(script), str(tmp_path), *KEEPER, str(tmp_path))
+    ours.starts(1)
+    ours.warm()
+    (tmp_path / "unusable").touch()
+    ours.send(signal.SIGHUP)
+    ours.says("what is installed now does not start; the old daemon goes on")
+    eventually(lambda: ours.lines("signals"), "the signal to read the configuration again")
+    assert len(ours.lines("starts")) == 1
+    (tmp_path / "unusable").unlink()
+    ours.warm()
+    ours.kill_main()
+    assert ours.starts(2)[1][1] == "2"
+
+
+def test_many_at_once_are_few_exchanges(keeper: Keeper) -> None:
+    ours = keeper()
+    ours.starts(1)
+    for _ in range(20):
+        ours.send(signal.SIGHUP)
+    ours.starts(2)
+    ours.warm()
+    assert len(ours.lines("starts")) <= 4
+    ours.send(signal.SIGTERM)
+    assert ours.ends() == 0
