@@ -167,7 +167,7 @@ cdef class Lane:
             worker.cpu = cpu
             queues = array("H", numbers)
             self._ring_count += 1
-            error = ring_prepare(worker.ring, device, &queues[0], len(numbers))
+            error = ring_prepare(worker.ring, device, cpu, &queues[0], len(numbers))
             if error:
                 raise OSError(error, os.strerror(error))
         relay_init(&road.relay, device, socket, &road.renderer.host, self._rings, self._ring_count)

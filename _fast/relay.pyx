@@ -45,15 +45,13 @@ from procview._fast.posix cimport (
     usleep,
     write,
 )
-from procview._fast.ring cimport RING_DEPTH, RING_GO, RING_NO, Ring, ring_hand_back, ring_tell
+from procview._fast.ring cimport PAYLOAD_PAGES, RING_GO, RING_NO, Ring, ring_hand_back, ring_tell
 from procview._fast.uring cimport FUSE_OVER_IO_URING_2
 
 
 cdef enum:
     MOST_RELAYED_PER_OWNER = 96
-    MOST_RELAYED_PER_QUEUE = RING_DEPTH // 8 * 5
-    MOST_RELAYED_PER_QUEUE_AND_OWNER = RING_DEPTH // 2
-    MOST_CLOSING_OF_RING = RING_DEPTH // 4     # which may all be of one queue
+    MOST_CLOSING_OF_RING = 16      # which may all be of one queue
     CLOSING_MILLISECONDS = 1000    # that a request to close waits for room in the socket
     MAX_WRITE_BYTES = 4096         # nobody writes; it decides how large the kernel wants a buffer for requests to be
     # The largest is a READ of 32 pages, what the kernel asks for without FUSE_MAX_PAGES; pages have up to 64 KiB.
@@ -76,6 +74,13 @@ cdef void relay_free(Relay *relay) noexcept nogil:
     pthread_mutex_destroy(&relay.lock)
 
 
+cdef int most_relayed_of(const Relayed *new) noexcept nogil:
+    """How many places of its queue may be taken by requests that are with pyfuse3."""
+    if new.ring == NULL:
+        return MOST_PENDING
+    return new.ring.entries[new.entry].depth // 5 * 4
+
+
 cdef bint admit(Relay *relay, const Relayed *new) noexcept nogil:
     """Note one more as pending, unless that is one too many."""
     cdef const Relayed *one
@@ -84,6 +89,7 @@ cdef bint admit(Relay *relay, const Relayed *new) noexcept nogil:
     cdef int of_queue = 0
     cdef int of_both = 0
     cdef int most = MOST_RELAYED
+    cdef int most_of_queue = most_relayed_of(new)
     cdef int i
     cdef bint same_queue
     cdef bint admitted
@@ -101,7 +107,7 @@ cdef bint admit(Relay *relay, const Relayed *new) noexcept nogil:
     admitted = relay.pending_count < MOST_PENDING and (
         new.closes or (
             others < most and of_owner < MOST_RELAYED_PER_OWNER
-            and of_queue < MOST_RELAYED_PER_QUEUE and of_both < MOST_RELAYED_PER_QUEUE_AND_OWNER
+            and of_queue < most_of_queue and of_both < most_of_queue // 2
         )
     )
     if admitted:
@@ -190,7 +196,8 @@ cdef bint adjust_init(Relay *relay, fuse_out_header *reply, size_t size) noexcep
     init.max_write = MAX_WRITE_BYTES
     init.flags &= ~<uint32_t>FUSE_MAX_PAGES
     if with_ring:
-        init.flags |= <uint32_t>FUSE_INIT_EXT
+        init.flags |= <uint32_t>(FUSE_INIT_EXT | FUSE_MAX_PAGES)
+        init.max_pages = PAYLOAD_PAGES
         init.flags2 |= <uint32_t>FUSE_OVER_IO_URING_2
     return with_ring
 

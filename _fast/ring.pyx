@@ -71,18 +71,24 @@ from procview._fast.uring cimport (
 
 
 cdef enum:
-    PAYLOAD_PAGES = 32         # what the kernel asks for without FUSE_MAX_PAGES
     MOST_ENTRIES = 16384       # of one ring: its submissions and completions must have room for all
     BATCH = 8                  # replies that wait for each other's system call
 
 cdef uint64_t WOKEN = <uint64_t>-1     # in place of an entry's number
 
 
-cdef int ring_prepare(Ring *ring, int device, const uint16_t *queues, int queue_count) noexcept nogil:
-    """Everything but the ring itself, which only its own thread can make. 0, or an errno; ring_free in both cases."""
+cdef int ring_prepare(
+    Ring *ring, int device, int cpu, const uint16_t *queues, int queue_count
+) noexcept nogil:
+    """Everything but the ring itself, which only its own thread can make. ``cpu``: where that will run. 0, or an errno;
+    ring_free in both cases.
+    """
     cdef RingEntry *entry
     cdef size_t header_bytes
+    cdef int depth
     cdef int i
+    cdef int _place
+    cdef int number = 0
     memset(ring, 0, sizeof(Ring))
     pthread_mutex_init(&ring.lock, NULL)
     ring.descriptor = -1
@@ -91,7 +97,8 @@ cdef int ring_prepare(Ring *ring, int device, const uint16_t *queues, int queue_
     ring.eventfd = eventfd(0, EFD_CLOEXEC)
     if ring.eventfd < 0:
         return errno
-    ring.entry_count = queue_count * RING_DEPTH
+    for i in range(queue_count):
+        ring.entry_count += RING_DEPTH if queues[i] == cpu else SPARE_DEPTH
     if ring.entry_count > MOST_ENTRIES:
         return ENOMEM
     ring.entries = <RingEntry *>calloc(ring.entry_count, sizeof(RingEntry))
@@ -109,15 +116,19 @@ cdef int ring_prepare(Ring *ring, int device, const uint16_t *queues, int queue_
         ring.buffers = NULL
         return errno
     madvise(ring.buffers, ring.buffer_bytes, MADV_NOHUGEPAGE)
-    for i in range(ring.entry_count):
-        entry = &ring.entries[i]
-        entry.qid = queues[i // RING_DEPTH]
-        entry.headers = &(<fuse_uring_req_header *>ring.buffers)[i]
-        entry.payload = ring.buffers + header_bytes + i * ring.payload_bytes
-        entry.buffers[0].iov_base = entry.headers
-        entry.buffers[0].iov_len = sizeof(fuse_uring_req_header)
-        entry.buffers[1].iov_base = entry.payload
-        entry.buffers[1].iov_len = ring.payload_bytes
+    for i in range(queue_count):
+        depth = RING_DEPTH if queues[i] == cpu else SPARE_DEPTH
+        for _place in range(depth):
+            entry = &ring.entries[number]
+            entry.qid = queues[i]
+            entry.depth = depth
+            entry.headers = &(<fuse_uring_req_header *>ring.buffers)[number]
+            entry.payload = ring.buffers + header_bytes + number * ring.payload_bytes
+            entry.buffers[0].iov_base = entry.headers
+            entry.buffers[0].iov_len = sizeof(fuse_uring_req_header)
+            entry.buffers[1].iov_base = entry.payload
+            entry.buffers[1].iov_len = ring.payload_bytes
+            number += 1
     return 0
 
 
@@ -367,7 +378,7 @@ cdef void ring_hand_back(Ring *ring, int entry, const char *reply, size_t size) 
 def probe():
     cdef Ring ring
     cdef uint16_t queue = 0
-    cdef int error = ring_prepare(&ring, -1, &queue, 1)
+    cdef int error = ring_prepare(&ring, -1, queue, &queue, 1)
     if error == 0:
         error = ring_open(&ring)
     ring_free(&ring)

@@ -7,7 +7,11 @@ from procview._fast.uring cimport fuse_uring_req_header, io_uring_cqe, io_uring_
 
 
 cdef enum:
-    RING_DEPTH = 64            # requests of one CPU that may be in hand at a time
+    # Requests of one CPU that may be in hand at a time; each costs the kernel some half KiB.
+    RING_DEPTH = 320           # of the CPU that the thread is bound to: more than may be with pyfuse3
+    SPARE_DEPTH = 96           # of a CPU that the daemon does not run on, or that is not there yet
+    # Of a READ at most. Memory of a place is there once a reply has been in it; so many readers at once cost 10 MiB.
+    PAYLOAD_PAGES = 8
 
 cdef enum RingOrder:
     RING_WAIT                  # until INIT is answered
@@ -21,6 +25,7 @@ cdef struct RingEntry:
     char *payload
     iovec[2] buffers           # what is registered: the two above
     uint16_t qid
+    int depth                  # of this queue: how many such places it has
 
 cdef struct Ring:
     # One thread's. Only ``order`` and what follows ``lock`` are others' as well.
@@ -52,7 +57,9 @@ cdef struct Ring:
     int handed_count
 
 
-cdef int ring_prepare(Ring *ring, int device, const uint16_t *queues, int queue_count) noexcept nogil
+cdef int ring_prepare(
+    Ring *ring, int device, int cpu, const uint16_t *queues, int queue_count
+) noexcept nogil
 cdef int ring_open(Ring *ring) noexcept nogil
 cdef bint ring_may_go(Ring *ring) noexcept nogil
 cdef void ring_register(Ring *ring) noexcept nogil
