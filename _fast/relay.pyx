@@ -51,7 +51,7 @@ from procview._fast.uring cimport FUSE_OVER_IO_URING_2
 
 cdef enum:
     MOST_RELAYED_PER_OWNER = 96
-    MOST_CLOSING_OF_RING = 16      # which may all be of one queue
+    MOST_CLOSING_OF_RING = 128     # which may all be of one queue
     CLOSING_MILLISECONDS = 1000    # that a request to close waits for room in the socket
     MAX_WRITE_BYTES = 4096         # nobody writes; it decides how large the kernel wants a buffer for requests to be
     # The largest is a READ of 32 pages, what the kernel asks for without FUSE_MAX_PAGES; pages have up to 64 KiB.
@@ -78,7 +78,7 @@ cdef int most_relayed_of(const Relayed *new) noexcept nogil:
     """How many places of its queue may be taken by requests that are with pyfuse3."""
     if new.ring == NULL:
         return MOST_PENDING
-    return new.ring.entries[new.entry].depth // 5 * 4
+    return (new.ring.entries[new.entry].depth - MOST_CLOSING_OF_RING) // 5 * 4
 
 
 cdef bint admit(Relay *relay, const Relayed *new) noexcept nogil:

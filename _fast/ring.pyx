@@ -71,8 +71,10 @@ from procview._fast.uring cimport (
 
 
 cdef enum:
-    MOST_ENTRIES = 16384       # of one ring: its submissions and completions must have room for all
+    MOST_ENTRIES = 32767       # of one ring: its submissions must have room for all, and the eventfd
     BATCH = 8                  # replies that wait for each other's system call
+
+MOST_QUEUES = 1 + (MOST_ENTRIES - RING_DEPTH) // SPARE_DEPTH
 
 cdef uint64_t WOKEN = <uint64_t>-1     # in place of an entry's number
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from procview._fast.ring import probe
+from procview._fast.ring import MOST_QUEUES, probe
 
 Transport = Literal["auto", "dev", "uring"]
 SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
@@ -31,7 +31,10 @@ def rings(transport: Transport) -> list[tuple[int, list[int]]]:
         raise NoRingError(f"it is switched off: write Y to {SWITCH}, or boot with fuse.enable_uring=1")
     if error := probe():
         raise NoRingError(f"io_uring_setup: {os.strerror(error)} (is the sysctl kernel.io_uring_disabled 0?)")
-    return shared_out(_possible_count(), sorted(os.sched_getaffinity(0)))
+    found = shared_out(_possible_count(), sorted(os.sched_getaffinity(0)))
+    if any(len(queues) > MOST_QUEUES for _, queues in found):
+        raise NoRingError(f"the daemon may run on too few CPUs: more than {MOST_QUEUES} for each of them are possible")
+    return found
 
 
 def shared_out(count: int, usable: list[int]) -> list[tuple[int, list[int]]]:

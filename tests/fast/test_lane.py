@@ -229,7 +229,7 @@ def test_a_ring_is_agreed_upon_when_the_kernel_offers_one(offer: bytes, ring: bo
         theirs = INIT_OUT.pack(7, 38, 131072, 5, 16, 12, 1 << 20, 1, 256, 0, 3, *[0] * 7)
         kernel.pyfuse3.send(OUT_HEADER.pack(OUT_HEADER.size + len(theirs), 0, unique) + theirs)
         ours = INIT_OUT.unpack(kernel.reply().body)
-        assert ours[3:6] == ((5 | FLAGS_EXTEND | 1 << 22, 16, 12) if ring else (5, 256, 192))
+        assert ours[3:6] == ((5 | FLAGS_EXTEND | 1 << 22, 128, 96) if ring else (5, 256, 192))
         assert ours[8] == (8 if ring else 256)
         assert ours[10] == (3 | FLAGS2_RING if ring else 3)
         assert select.select([kernel.lane], [], [], 20)[0]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from procview._fast.ring import probe
 from procview.fs import transport
 from procview.fs.transport import NoRingError, rings, shared_out
 from tests import lane
@@ -47,6 +48,19 @@ def test_a_kernel_without_them_is_told_apart_from_one_that_has_them_off(
     switch.write_text("N\n", encoding="ascii")
     with pytest.raises(NoRingError, match=rf"write Y to {switch}"):
         rings("uring")
+
+
+def test_too_many_cpus_for_too_few_threads_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "enable_uring").write_text("Y\n", encoding="ascii")
+    (tmp_path / "possible").write_text("0-99,200-999\n", encoding="ascii")
+    monkeypatch.setattr(transport, "SWITCH", tmp_path / "enable_uring")
+    monkeypatch.setattr(transport, "_POSSIBLE", tmp_path / "possible")
+    if probe():
+        pytest.skip(f"io_uring_setup: {os.strerror(probe())}")
+    with pytest.raises(NoRingError, match="too few CPUs"):
+        rings("uring")
+    (tmp_path / "possible").write_text("0-99\n", encoding="ascii")
+    assert sum(len(queues) for _, queues in rings("uring")) == 100
 
 
 # --- with a daemon ----------------------------------------------------------------------------------------------------
