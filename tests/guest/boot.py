@@ -66,12 +66,14 @@ def boot(
     environment: Mapping[str, str] | None = None,
     ours: bool = False,
     meanwhile: Callable[[], object] = lambda: None,
+    niceness: int = 0,
 ) -> End:
     """Boot a guest, run ``command`` in it as root in our working directory, and wait for the end of both.
 
     ``shared`` is a folder for this guest, or for one after another, which has it at job.INSIDE; what is written
     anywhere else in the guest is gone. With ``ours`` the command prints to our standard output, and has our terminal if
-    there is one. ``meanwhile`` is called several times a second, and may end the guest by an exception.
+    there is one. ``meanwhile`` is called several times a second, and may end the guest by an exception. ``niceness`` is
+    that of nice(1).
     """
     terminal = ours and sys.stdin.isatty()
     chosen = kernel(machine.kernel)
@@ -94,7 +96,7 @@ def boot(
         argv = command_line(machine, chosen, archive, folders, _disks(machine, directory), console, channel, for_init)
         with errors.open("wb") as opened:
             process = subprocess.Popen(
-                [*WITH_US, *argv],
+                [*WITH_US, "nice", "-n", str(niceness), *argv],
                 stdin=None if terminal else subprocess.DEVNULL,
                 stdout=None if ours else opened,
                 stderr=opened,

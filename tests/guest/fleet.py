@@ -1,4 +1,7 @@
-"""Guests beside each other: an emulated one keeps little more than one processor busy, whatever it has itself."""
+"""Guests beside each other: an emulated one keeps little more than one processor busy, whatever it has itself.
+
+While the host's own tests run, which wait more than they compute, there is one, and after them in the queue.
+"""
 
 import os
 import threading
@@ -15,6 +18,8 @@ from tests.guest.ladder import Rung
 from tests.guest.machine import is_virtualised
 
 _AT_MOST = 4
+_NICENESS = 5
+"""Of a guest beside the host's tests."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,10 @@ class Fleet:
         self._signals = interrupted_by_signals()
         self._shared: dict[str, Path] = {}
         self._runs: dict[str, Future[Run]] = {}
+        self._places = threading.Semaphore(1)
+        self._alone = False
 
     def __enter__(self) -> Self:
-        self._signals.__enter__()
         self._pool = ThreadPoolExecutor(at_once(), thread_name_prefix="guest")
         for rung in self._rungs:
             self._shared[rung.name] = session.new_directory()
@@ -58,7 +64,16 @@ class Fleet:
         self._pool.shutdown(cancel_futures=True)
         for shared in self._shared.values():
             session.remove_directory(shared)
-        self._signals.__exit__(None, None, None)
+        if self._alone:
+            self._signals.__exit__(None, None, None)
+
+    def all_at_once(self) -> None:
+        """The host's own tests are done: as many guests from now on as there is room for."""
+        if not self._alone:
+            self._alone = True
+            self._signals.__enter__()
+            for _ in range(at_once() - 1):
+                self._places.release()
 
     def shared(self, rung: Rung) -> Path:
         """The folder that this rung's guest shares with us."""
@@ -69,8 +84,13 @@ class Fleet:
         return self._runs[rung.name]
 
     def _run(self, rung: Rung) -> Run:
+        with self._places:
+            return self._booted(rung)
+
+    def _booted(self, rung: Rung) -> Run:
         seconds, died_of = 0.0, ""
         while True:
+            self._check()
             end = boot(
                 rung.machine,
                 self._command[rung.name],
@@ -78,6 +98,7 @@ class Fleet:
                 seconds=rung.minutes * 60,
                 environment=self._environment,
                 meanwhile=self._check,
+                niceness=0 if self._alone else _NICENESS,
             )
             seconds += end.seconds
             if not end.died or died_of:

@@ -2,14 +2,13 @@
 
 import os
 import sys
-from collections.abc import Iterator
 from concurrent.futures import wait
 
 import pytest
 
 from tests import lane, timing
 from tests.guest import inside, job
-from tests.guest.conftest import Booted, booted_key
+from tests.guest.conftest import Booted, booted_key, fleet_key
 from tests.guest.fleet import Fleet
 from tests.guest.initramfs import initramfs
 from tests.guest.kernels import NoSuchKernelError, kernel, series_are_promised
@@ -24,13 +23,17 @@ _TIMEOUT_SECONDS = 120 * timing.EMULATED
 
 
 @pytest.fixture(scope="module")
-def fleet(request: pytest.FixtureRequest, possible: None) -> Iterator[Fleet]:  # noqa: ARG001
-    """The guests of all rungs that were chosen."""
-    chosen = [
-        item.callspec.params["rung"]
-        for item in request.session.items
-        if hasattr(item, "callspec") and "rung" in item.callspec.params
-    ]
+def fleet(request: pytest.FixtureRequest, possible: None) -> Fleet:  # noqa: ARG001
+    """The guests of all rungs that were chosen; one of them has run beside the host's tests."""
+    started = request.config.stash[fleet_key]
+    if isinstance(started, Exception):
+        raise started
+    started.all_at_once()
+    return started
+
+
+def fleet_of(chosen: list[Rung]) -> Fleet:
+    """Guests that are yet to be started. Raises what fetching and building them may."""
     argv = [sys.executable, "-m", "pytest", "-p", "tests.guest.inside", "-o", f"timeout={_TIMEOUT_SECONDS}"]
     environment = {
         inside.VARIABLE: f"{job.INSIDE}/reports",
@@ -38,8 +41,7 @@ def fleet(request: pytest.FixtureRequest, possible: None) -> Iterator[Fleet]:  #
         **{name: value for name, value in os.environ.items() if name in ("PROCVIEW_REQUIRE_ENGINES", lane.VARIABLE)},
     }
     there = [rung for rung in chosen if _is_there(rung)]
-    with Fleet(there, {rung.name: [*argv, *rung.tests] for rung in there}, environment) as fleet:
-        yield fleet
+    return Fleet(there, {rung.name: [*argv, *rung.tests] for rung in there}, environment)
 
 
 def _is_there(rung: Rung) -> bool:
