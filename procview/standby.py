@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+from contextlib import suppress
 
 from procview.notify import Notifier
 from procview.store import MOST_DESCRIPTORS, Store, name_is_valid
@@ -40,9 +41,11 @@ def _handed_over(channel: socket.socket) -> list[tuple[str, int]]:
     """Wait. Raises OSError, SystemExit."""
     interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to clear up yet
     try:
-        channel.send(WARM)
+        # Whoever has closed it may have told us to go before that, and it is still to be read.
+        with suppress(BrokenPipeError):
+            channel.send(WARM)
         message, descriptors, flags, _ = socket.recv_fds(channel, MESSAGE_BYTES, MOST_DESCRIPTORS)
-    except (BrokenPipeError, ConnectionResetError):
+    except ConnectionResetError:
         raise SystemExit(0) from None
     finally:
         signal.signal(signal.SIGINT, interrupt)

@@ -71,31 +71,40 @@ def test_where_none_is_wanted_there_is_none(keeper: Keeper) -> None:
     assert len(ours.children()) == 1
 
 
-def alone(message: bytes | None, *descriptors: int) -> tuple[int, str]:
-    """What becomes of a standby that gets this message; None: the end of its supervisor."""
+def alone(message: bytes | None, *descriptors: int, warm: bool = True) -> tuple[int, str]:
+    """What becomes of a standby that gets this message, when it is ``warm`` or before that; None: the end of its
+    supervisor.
+    """
     code = "from procview.standby import store_when_it_is_time as wait; store = wait(); print(store.inherited('a'))"
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, pass_fds=[its.fileno()], text=True,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                 env=os.environ | {standby.VARIABLE: str(its.fileno())}) as process:  # fmt: skip
         its.close()
-        assert ours.recv(100) == standby.WARM
-        if message is None:
-            ours.close()
-        else:
+        if warm:
+            assert ours.recv(100) == standby.WARM
+        if message is not None:
             socket.send_fds(ours, [message], descriptors)
+        if message is None or not warm:
+            ours.close()
         said, _ = process.communicate(timeout=patient(20))
     return process.returncode, said
 
 
 def test_it_ends_with_its_supervisor() -> None:
     assert alone(None) == (0, "")
+    assert alone(None, warm=False) == (0, "")
 
 
 def test_it_gets_descriptors_under_their_names() -> None:
     status, said = alone(b'{"names": ["a"]}', 0)
     assert (status, said.strip().isdecimal()) == (0, True)
     assert alone(b'{"names": []}') == (0, "None\n")
+
+
+def test_it_goes_though_it_was_told_to_before_it_was_warm() -> None:
+    """And whoever told it has closed the socket since: there is nothing more to say."""
+    assert alone(b'{"names": []}', warm=False) == (0, "None\n")
 
 
 @pytest.mark.parametrize(
