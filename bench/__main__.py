@@ -7,20 +7,19 @@ Exit status: 0 when every bound is kept, 1 when one is not (or could not be meas
 
 import argparse
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from bench import crowd, hook, lxcfs, neighbour, propagation, report, servers
 from bench.bounds import MIB
 from bench.cgroups import Limits, throttled_periods
 from bench.compile import compiled
 from bench.container import Bind, Container, ReaderFailedError, running_container
+from bench.ending import end_if_told, end_when_told
 from bench.endurance import endure
 from bench.files import FILES
 from bench.idle import idle_daemons
@@ -97,9 +96,7 @@ def main() -> int:
     if os.geteuid() != 0:
         print("bench: needs root: it mounts file systems and makes cgroups; no bound can be measured", file=sys.stderr)
         return 2
-    # What is told to end cleans up, as after an error.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+    end_when_told()
     effort = QUICK if options.quick else FULL
     if options.reads is not None:
         effort.endurance_reads = options.reads
@@ -145,14 +142,6 @@ def main() -> int:
     kept = all(verdict.kept for verdict in found)
     print("\nevery bound is kept" if kept else "\nFAIL: not every bound is kept")
     return 0 if kept or options.no_fail else 1
-
-
-_told_to_end: list[int] = []
-
-
-def _end(number: int, _frame: object) -> NoReturn:
-    _told_to_end.append(number)
-    raise SystemExit(128 + number)
 
 
 def _arguments() -> argparse.Namespace:
@@ -329,8 +318,7 @@ def _measure_hotpath(container: Container, files: list[str], effort: Effort, wor
 
 def _show(text: str) -> None:
     print("\n" + text, flush=True)
-    if _told_to_end:  # Python drops what a signal raises within its own callbacks, as around a fork
-        raise SystemExit(128 + _told_to_end[0])
+    end_if_told()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import argparse
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,13 +21,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import psutil
 
 from bench import soak_report
 from bench.cgroups import Limits, crowd_groups
 from bench.compile import compiled
+from bench.ending import end_if_told, end_when_told
 from bench.private import die_with_parent, enter_private_mounts
 from bench.servers import Server, ServerFailedError, ours, ours_by_ring
 from bench.soak_report import Counted, State
@@ -108,8 +108,7 @@ class Containers:
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        if _told_to_end:  # Python drops what a signal raises within its own callbacks, as around a fork
-            raise SystemExit(128 + _told_to_end[0])
+        end_if_told()
         answer: dict[str, Any] = json.loads(line or '{"error": "the containers have ended"}')
         if "error" in answer:
             raise SoakFailedError(answer["error"])
@@ -144,9 +143,7 @@ def main() -> int:
     if os.geteuid() != 0:
         print("soak: needs root: it mounts a file system and makes cgroups", file=sys.stderr)
         return 2
-    # What is told to end cleans up, as after an error.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+    end_when_told()
     compiled("soak")
     heading = soak_report.heading()
     print(heading, flush=True)
@@ -218,14 +215,6 @@ def _show_progress(counted: Counted, reads: int, seconds: float, *, over: bool =
         )
         start, end = ("\r", "\n" if over else "") if is_terminal else ("", "\n")
         print(f"{start}{line}", end=end, file=sys.stderr, flush=True)
-
-
-_told_to_end: list[int] = []
-
-
-def _end(number: int, _frame: object) -> NoReturn:
-    _told_to_end.append(number)
-    raise SystemExit(128 + number)
 
 
 def _arguments() -> argparse.Namespace:

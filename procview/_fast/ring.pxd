@@ -7,10 +7,10 @@ from procview._fast.uring cimport fuse_uring_req_header, io_uring_cqe, io_uring_
 
 
 cdef enum:
-    # Requests of one CPU that may be in hand at a time; each costs the kernel some half KiB.
+    # Requests of one CPU that may be in hand at a time; each costs the kernel some memory.
     RING_DEPTH = 448           # of the CPU that the thread is bound to: more than may be with pyfuse3
     SPARE_DEPTH = 224          # of a CPU that the daemon does not run on, or that is not there yet
-    # Of a READ at most. Memory of a place is there once a reply has been in it; so many readers at once cost 14 MiB.
+    # Of a READ at most. Memory of a place is there once a reply has been in it: at most 14 MiB of a CPU.
     PAYLOAD_PAGES = 8
 
 cdef enum RingOrder:

@@ -72,9 +72,6 @@ def ring(place: Place) -> Iterator[Daemon]:
         yield place.start(options=lane.options(lane.RING))
 
 
-needs_root = needs_mount
-
-
 def counted(daemon: Daemon) -> dict[str, int]:
     """What the lane counts."""
     before = len(daemon.said)
@@ -84,9 +81,8 @@ def counted(daemon: Daemon) -> dict[str, int]:
     return {name: int(value) for name, value in pairs}
 
 
-@pytest.mark.usefixtures("ring")
 class TestServing:
-    pytestmark = needs_root
+    pytestmark = needs_mount
 
     def test_requests_of_every_cpu_come_by_a_ring(self, ring: Daemon, place: Place) -> None:
         for cpu in sorted(os.sched_getaffinity(0)):
@@ -148,7 +144,7 @@ print(json.dumps([longest, errors]))
 class TestEnds:
     """A daemon with rings ends like another one: no reader waits for longer than the guard's patience."""
 
-    pytestmark = needs_root
+    pytestmark = needs_mount
 
     def test_no_reader_hangs(self, ring: Daemon, place: Place, number: signal.Signals) -> None:
         argv = [sys.executable, "-I", "-S", "-c", _READS, str(place.mount / "proc/meminfo"), "4"]

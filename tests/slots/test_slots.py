@@ -239,6 +239,7 @@ def test_two_that_withdraw_at_once_do_not_disturb_each_other(skeleton: Skeleton,
             counts = list(pool.map(withdraw, [skeleton] * 4))
         # Of two umount2(MNT_DETACH) of one mount at the same moment the kernel may tell both that it was theirs.
         assert sum(counts) >= len(skeleton.names()), "each view is taken away"
+        assert max(counts) <= len(skeleton.names()), "and by nobody twice"
         assert not any(published(skeleton.ctl(name)) for name in skeleton.names())
     daemon.stop()
 

@@ -64,15 +64,28 @@ class PodmanContainer(Container):
         return [*self.podman, "exec", *as_user(user), self.name, *argv]
 
     def kill(self) -> None:
-        checked([*self.podman, "rm", "--force", "--ignore", "--time", "0", self.name])
-        if self.own_cgroup is not None:
-            # What is left is podman's own process that holds the user namespace, until the next boot.
-            for pid in self.own_cgroup.processes():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            self.own_cgroup.remove()
-        _wait_for_cleanup(self.directory)
-        cgroups.remove_trees(self.parent)
+        # Each step also when one before it has failed: what is left of one container fails the whole run.
+        with contextlib.ExitStack() as stack:
+            stack.callback(cgroups.remove_trees, self.parent)
+            stack.callback(_wait_for_cleanup, self.directory)
+            if self.own_cgroup is not None:
+                stack.callback(_end_all_in, self.own_cgroup)
+            self._remove()
+
+    def _remove(self) -> None:
+        """Its unmounting of the container's /dev/shm is refused, and then its removal, while anybody looks at that
+        mount (as whoever reads the disk usage of all mounts does), so it gets more than one try.
+        """
+        deadline = time.monotonic() + patient(10)
+        while True:
+            try:
+                checked([*self.podman, "rm", "--force", "--ignore", "--time", "0", self.name])
+            except EngineError as error:
+                if "device or resource busy" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
 
 
 @dataclass(frozen=True)
@@ -153,6 +166,14 @@ class PodmanEngine(Engine):
         environment += [f"{key}={value}" for key, value in variables.items()]
         steps = ["umount /sys/fs/cgroup/unified"] if without_v2 else []
         return in_cgroup(own_cgroup, [*accounts.command(*steps), *as_that_user, *environment, *podman])
+
+
+def _end_all_in(cgroup: Cgroup) -> None:
+    """What is left is podman's own process that holds the user namespace, until the next boot."""
+    for pid in cgroup.processes():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    cgroup.remove()
 
 
 def _wait_for_cleanup(directory: Path) -> None:
