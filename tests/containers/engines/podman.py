@@ -47,6 +47,8 @@ lock_type = "file"
 events_logger = "none"
 cgroup_manager = "cgroupfs"
 """
+_CACHE = [Path("/var/lib/containers/cache/blob-info-cache-v1.boltdb")]
+_CACHE += list(_CACHE[0].parents)[:2]
 # This machine's root may not raise its own limits, and podman's defaults are higher.
 _ULIMITS = ("--ulimit", "nofile=1024:4096", "--ulimit", "nproc=4096:4096")
 
@@ -124,7 +126,8 @@ class PodmanEngine(Engine):
         try:
             image = directory / "image.tar"
             write_image(rootfs, image)
-            checked([*podman, "import", "--quiet", str(image), IMAGE])
+            with _cache_removed():
+                checked([*podman, "import", "--quiet", str(image), IMAGE])
             if isinstance(views, Hook):
                 podman = [*podman, "--hooks-dir", str(_write_hook(directory / "hooks.d", views))]
             allowed = RUNC_ALLOWS if self.runtime == "runc" else None
@@ -166,6 +169,18 @@ class PodmanEngine(Engine):
         environment += [f"{key}={value}" for key, value in variables.items()]
         steps = ["umount /sys/fs/cgroup/unified"] if without_v2 else []
         return in_cgroup(own_cgroup, [*accounts.command(*steps), *as_that_user, *environment, *podman])
+
+
+@contextlib.contextmanager
+def _cache_removed() -> Iterator[None]:
+    """Root's podman keeps a cache of images in one place, wherever its storage is. Where there was none, none stays."""
+    missing = [path for path in _CACHE if not path.exists()]
+    try:
+        yield
+    finally:
+        for path in missing:
+            with contextlib.suppress(FileNotFoundError):
+                path.rmdir() if path.is_dir() else path.unlink()
 
 
 def _end_all_in(cgroup: Cgroup) -> None:
