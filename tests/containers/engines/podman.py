@@ -75,8 +75,8 @@ class PodmanContainer(Container):
             self._remove()
 
     def _remove(self) -> None:
-        """Once in some thousand times podman 4.3 finds the container's /dev/shm, which it has just unmounted, busy. What it
-        could not remove goes with the directory, as soon as nothing is mounted there.
+        """podman 4.3 was seen to find the container's /dev/shm, which it has to unmount before, busy (once). What it could
+        not remove goes with the directory, as soon as nothing is mounted there.
         """
         deadline = time.monotonic() + patient(10)
         while True:
