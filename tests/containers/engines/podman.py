@@ -75,7 +75,7 @@ class PodmanContainer(Container):
             self._remove()
 
     def _remove(self) -> None:
-        """podman 4.3 was seen to find the container's /dev/shm, which it has to unmount before, busy (once). What it could
+        """podman 4.3 was seen, once, to find the container's /dev/shm busy, which it unmounts before. What it could
         not remove goes with the directory, as soon as nothing is mounted there.
         """
         deadline = time.monotonic() + patient(10)
