@@ -46,6 +46,23 @@ cdef bint grow_accounts(Accounting *accounts, int cpus) noexcept nogil:
     return True
 
 
+cdef void accounts_resume(
+    Accounting *accounts, int cpus, const uint64_t *shown, const uint64_t *total, uint64_t elapsed
+) noexcept nogil:
+    """Of a container whose last numbers another process has shown: go on from there, as after a change of CPUs.
+
+    An epoch is a number of this process's, and 0 is nobody's.
+    """
+    if not grow_accounts(accounts, cpus):
+        return
+    accounts.started = True
+    accounts.epoch = 0
+    accounts.cpus = cpus
+    memcpy(accounts.shown, shown, <size_t>cpus * COLUMNS * sizeof(uint64_t))
+    memcpy(accounts.total, total, sizeof(accounts.total))
+    accounts.elapsed = elapsed
+
+
 cdef uint64_t account_begin(Accounting *accounts) noexcept nogil:
     """A ticket for account(). The owner of the accounts holds their lock."""
     accounts.tickets += 1

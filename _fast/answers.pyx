@@ -16,6 +16,7 @@ from procview._fast.files cimport (
     CLOSED,
     PART_READY,
     TO_RENDER,
+    Opening,
     Part,
     block_put,
     file_close,
@@ -34,6 +35,7 @@ from procview._fast.fuse cimport (
     FUSE_OPEN,
     FUSE_READ,
     FUSE_RELEASE,
+    first_number,
     fuse_attr,
     fuse_attr_out,
     fuse_entry_out,
@@ -133,6 +135,7 @@ cdef bint answer_open(
     cdef Container *container = NULL
     cdef const ViewSpec *spec
     cdef fuse_open_out out
+    cdef Opening opening
     if (
         node == NULL or node.spec < 0 or size < sizeof(fuse_open_in)
         or asked.flags & O_ACCMODE != O_RDONLY or asked.flags & O_TRUNC
@@ -152,7 +155,13 @@ cdef bint answer_open(
         if render(renderer, spec, container, &worker.out) != SCOPED:
             container_put(&renderer.containers, container)
             return False
-    out.fh = file_open(road.files, container.pidns, node.spec, container, NULL)
+    memset(&opening, 0, sizeof(opening))
+    opening.owner = container.pidns
+    opening.path = node.path
+    opening.spec = node.spec
+    opening.container = container
+    opening.unique = first_number(header.unique)
+    out.fh = file_open(road.files, &opening)
     if out.fh == 0:
         container_put(&renderer.containers, container)
         return False

@@ -324,6 +324,45 @@ cdef int place_on_host(
     return PLACED if found[0] != NULL else OUT_OF_MEMORY
 
 
+cdef Container *container_again(
+    Containers *containers, uint64_t pidns, int init, uint64_t init_start_ticks, Span key, Text *scratch, Text *other
+) noexcept nogil:
+    """The entry that another daemon had for this init, or, with a ``key``, for a caller of these cgroups. Counted; NULL
+    where there is no such init any more.
+    """
+    cdef Container *container
+    cdef Container *own
+    cdef CgroupPaths paths
+    cdef Scope *scope
+    if pidns == containers.host.pidns:
+        return own_scope(containers, pidns, 1, key, NULL, other) if span_length(key) > 0 else NULL
+    container = container_find(containers, pidns, NULL, 0)
+    if container == NULL:
+        container = container_new(containers, pidns, init, scratch)
+        if container == NULL:
+            return NULL
+        if (
+            container.init_start_ticks != init_start_ticks
+            or init_state(containers, container, scratch) != INIT_ALIVE
+            or not place_init(containers, container, scratch, other)
+        ):
+            container_put(containers, container)
+            return NULL
+        container = container_add(containers, container)
+    if container.init_start_ticks != init_start_ticks:
+        container_put(containers, container)
+        return NULL
+    if span_length(key) == 0:
+        return container
+    paths_parse(containers.groups.layout, key, &paths)
+    scope = scope_take(container)
+    settle_in_scope(containers.groups, scope, &paths)
+    own = own_scope(containers, pidns, init, key, &paths, other)
+    scope_put(containers.groups, scope)
+    container_put(containers, container)
+    return own
+
+
 cdef bint container_is_known(Containers *containers, int pid) noexcept nogil:
     """Whether container_of() would find this caller without searching /proc."""
     cdef Host *host = containers.host

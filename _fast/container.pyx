@@ -36,6 +36,7 @@ from procview._fast.posix cimport (
     pthread_mutex_unlock,
     ssize_t,
 )
+from procview._fast.records cimport record_drop
 from procview._fast.scope cimport scope_put
 from procview._fast.text cimport text_free, text_init
 
@@ -69,6 +70,7 @@ cdef void container_ref(Container *container) noexcept nogil:
 cdef void container_put(Containers *containers, Container *container) noexcept nogil:
     if count_down(&container.references) > 0:
         return
+    record_drop(container)
     kept_drop(containers.host.keeper, &container.init_cgroup)
     if container.scope != NULL:
         scope_put(containers.groups, container.scope)

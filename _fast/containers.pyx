@@ -20,6 +20,7 @@ from procview._fast.posix cimport (
     pthread_mutex_lock,
     pthread_mutex_unlock,
 )
+from procview._fast.records cimport record_make
 from procview._fast.scope cimport scope_has_vanished
 from procview._fast.text cimport Text, text_free, text_init
 
@@ -37,6 +38,7 @@ cdef int containers_init(Containers *containers, Host *host, Groups *groups) noe
     containers.sweep_at = 64
     containers.clock = 0
     containers.load_watches = 0
+    containers.shared = NULL
     pthread_mutex_init(&containers.lock, NULL)
     callers_init(&containers.callers, host)
     containers.buckets = <Container **>calloc(containers.bucket_count, sizeof(Container *))
@@ -170,8 +172,25 @@ cdef Container *container_add(Containers *containers, Container *container) noex
         containers.clock += 1
         container.last_used = containers.clock
         container_ref(container)
+        record_make(containers.shared, container)
         pthread_mutex_unlock(&containers.lock)
         return container
     pthread_mutex_unlock(&containers.lock)
     container_put(containers, container)
     return there
+
+
+cdef void containers_record(Containers *containers, Shared *shared) noexcept nogil:
+    """From now on every entry has a record in ``shared``; those that are there get one, unless they have."""
+    cdef Container *container
+    cdef size_t i
+    pthread_mutex_lock(&containers.lock)
+    containers.shared = shared
+    for i in range(containers.bucket_count):
+        container = containers.buckets[i]
+        while container != NULL:
+            record_make(shared, container)
+            if container.load.watched:
+                containers.load_watches += 1
+            container = container.next
+    pthread_mutex_unlock(&containers.lock)

@@ -32,6 +32,18 @@ cdef bint make_room(Counters *counters, int count) noexcept nogil:
     return True
 
 
+cdef void counters_resume(
+    Counters *counters, uint64_t source, int count, const uint64_t *shown, const uint64_t *start
+) noexcept nogil:
+    """Of a container whose last numbers another process has shown: go on from there."""
+    if not make_room(counters, count):
+        return
+    memcpy(counters.shown, shown, <size_t>count * sizeof(uint64_t))
+    memcpy(counters.start, start, <size_t>count * sizeof(uint64_t))
+    counters.count = count
+    counters.source = source
+
+
 cdef bint counters_settle(Counters *counters, uint64_t source, int count, uint64_t *values) noexcept nogil:
     """Turn the kernel's ``values`` into those to show, in place. False when memory ran out.
 

@@ -37,6 +37,7 @@ from procview._fast.layout cimport (
     PIDS_CURRENT,
 )
 from procview._fast.posix cimport pthread_mutex_lock, pthread_mutex_unlock
+from procview._fast.records cimport save_accounts
 from procview._fast.scan cimport Span, next_line, scan_keyed, scan_u64, span, span_starts
 from procview._fast.snapshot cimport FAILED, SCOPED
 
@@ -124,6 +125,8 @@ cdef int read_cputime(
     result = account(
         &container.accounting, ticket, epoch, snapshot.cpus, snapshot.columns, total if scoped else NULL, elapsed, force
     )
+    if result == ACCOUNTED:
+        save_accounts(container)
     pthread_mutex_unlock(&container.lock)
     return result
 

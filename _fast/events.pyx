@@ -16,6 +16,7 @@ from procview._fast.counters cimport counters_settle
 from procview._fast.devices cimport stands_on_others
 from procview._fast.layout cimport IO, IO_STAT, MEMORY, MEMORY_EVENTS, MEMORY_STAT
 from procview._fast.posix cimport pthread_mutex_lock, pthread_mutex_unlock
+from procview._fast.records cimport save_events
 from procview._fast.scan cimport (
     Span,
     next_line,
@@ -168,6 +169,8 @@ cdef int read_events(
     )
     pthread_mutex_lock(&container.lock)
     settled = counters_settle(&container.events, source, vmstat.count, snapshot.events)
+    if settled:
+        save_events(container)
     pthread_mutex_unlock(&container.lock)
     return SCOPED if settled else FAILED
 

@@ -8,15 +8,19 @@ single read delivered whole, then the least recently used. A reader whose text i
 offset on.
 
 A handle is never given out twice: its low bits are a place in the table, the others count the files opened so far.
+
+With a shared memory (``state``) each open file has a record there, and texts are there too, so that the next daemon can
+go on with both; each change of a record is one store, or is undone by what the next daemon drops.
 """
 
 import errno as errnos
+import os
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memchr, memcpy, memset, strlen
 
 from procview._fast.container cimport container_put, container_ref
 from procview._fast.engine cimport Engine, View
@@ -27,14 +31,24 @@ from procview._fast.posix cimport (
     pthread_mutex_init,
     pthread_mutex_lock,
     pthread_mutex_unlock,
+    store_i64,
+    store_u64,
+)
+from procview._fast.state cimport (
+    KIND_FILE,
+    KIND_TEXT,
+    State,
+    link_to,
+    object_at,
+    object_drop,
+    object_new,
+    object_size,
 )
 
 from procview._fast.views import PATHS
 
 
 cdef enum:
-    FILES_PER_CHUNK = 256
-    PLACE_BITS = 24            # of a handle
     OWNER_BUCKETS = 1024       # a power of two
 
 MAX_OPEN = 32768
@@ -45,21 +59,56 @@ TEXT_BUDGET_BYTES = 16 << 20
 """Enough for some thousand meminfo texts, or 40 of cpuinfo on a host of 256 CPUs."""
 
 
-cdef char *block_data(Block *block) noexcept nogil:
-    return <char *>block + sizeof(Block)
+cdef struct TextHead:
+    uint64_t length            # bytes that follow
 
 
-cdef Block *block_new(const char *data, size_t size) noexcept nogil:
-    cdef Block *block = <Block *>malloc(sizeof(Block) + size)
-    if block != NULL:
-        block.references = 1
-        block.length = size
-        memcpy(block_data(block), data, size)
+cdef Block *block_new(Files *files, const char *data, size_t size) noexcept nogil:
+    cdef uint32_t unit = 0
+    cdef TextHead *head
+    cdef Block *block
+    if files.shared != NULL:
+        unit = object_new(files.shared, KIND_TEXT, sizeof(TextHead) + size)
+    block = <Block *>malloc(sizeof(Block) + (0 if unit != 0 else size))
+    if block == NULL:
+        object_drop(files.shared, unit)
+        return NULL
+    block.references = 1
+    block.length = size
+    block.shared = files.shared
+    block.unit = unit
+    if unit != 0:
+        head = <TextHead *>object_at(files.shared, unit)
+        head.length = size
+        block.data = <const char *>(head + 1)
+    else:
+        block.data = <const char *>(block + 1)
+    memcpy(<char *>block.data, data, size)
+    return block
+
+
+cdef Block *block_inherit(Files *files, uint32_t unit) noexcept nogil:
+    """The text there; NULL: there is none."""
+    cdef size_t room = object_size(files.shared, unit, KIND_TEXT)
+    cdef TextHead *head = <TextHead *>object_at(files.shared, unit)
+    cdef Block *block
+    if room < sizeof(TextHead) or head.length > room - sizeof(TextHead):
+        return NULL
+    block = <Block *>malloc(sizeof(Block))
+    if block == NULL:
+        return NULL
+    block.references = 1
+    block.length = <size_t>head.length
+    block.shared = files.shared
+    block.unit = unit
+    block.data = <const char *>(head + 1)
     return block
 
 
 cdef void block_put(Block *block) noexcept nogil:
     if count_down(&block.references) == 0:
+        if block.unit != 0:
+            object_drop(block.shared, block.unit)
         free(block)
 
 
@@ -177,12 +226,52 @@ cdef void link_text(File *file, bint first) noexcept nogil:
         owner.last = file
 
 
+cdef FileRecord *record_of(Files *files, const File *file) noexcept nogil:
+    """NULL: it has none."""
+    return <FileRecord *>object_at(files.shared, file.unit) if file.unit != 0 else NULL
+
+
+cdef void record_file(Files *files, File *file, const Opening *opening) noexcept nogil:
+    """Without room it has none, and is an unknown file to the next daemon."""
+    cdef size_t length = strlen(opening.path) + 1 if opening.path != NULL else 0
+    cdef FileRecord *record
+    if files.shared == NULL or length == 0:
+        return
+    file.unit = object_new(files.shared, KIND_FILE, sizeof(FileRecord) + length)
+    record = record_of(files, file)
+    if record == NULL:
+        return
+    record.handle = 0
+    record.unique = opening.unique
+    record.owner = opening.owner
+    record.text_bytes = -1
+    record.container = opening.container.unit if opening.container != NULL else 0
+    record.text = 0
+    record.is_directory = opening.is_directory
+    memcpy(<char *>(record + 1), opening.path, length)
+    files.shared.head.opened = files.opened
+    store_u64(&record.handle, file.handle)
+
+
+cdef void record_text(Files *files, File *file) noexcept nogil:
+    """What is kept of its text has changed."""
+    cdef FileRecord *record = record_of(files, file)
+    if record == NULL:
+        return
+    # While there is a text, its length counts.
+    store_i64(&record.text_bytes, file.text_bytes)
+    link_to(&record.text, file.text.unit if file.text != NULL else 0)
+
+
 cdef void drop_text(Files *files, File *file) noexcept nogil:
     if file.text == NULL:
         return
     unlink_text(file)
     files.text_bytes -= file.text.length
     file.owner.text_bytes -= file.text.length
+    # Nothing may link to it when it goes; who keeps another one says so next.
+    if file.unit != 0:
+        link_to(&record_of(files, file).text, 0)
     block_put(file.text)
     file.text = NULL
 
@@ -202,8 +291,8 @@ cdef Owner *greediest(Files *files) noexcept nogil:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-cdef uint64_t file_open(Files *files, uint64_t owner, int spec, Container *container, void *view) noexcept nogil:
-    """A handle for one more open file, which takes over ``container`` and ``view``; 0, and nothing is taken over, where
+cdef uint64_t file_open(Files *files, const Opening *opening) noexcept nogil:
+    """A handle for one more open file, which takes over its view or else its container; 0, and nothing is taken over, where
     that is one too many.
     """
     cdef Owner *charged
@@ -212,7 +301,7 @@ cdef uint64_t file_open(Files *files, uint64_t owner, int spec, Container *conta
     cdef uint64_t handle = 0
     pthread_mutex_lock(&files.lock)
     if files.unused_count > 0 or grow(files):
-        charged = charge(files, owner)
+        charged = charge(files, opening.owner)
         if charged != NULL:
             files.unused_count -= 1
             place = files.unused[files.unused_count]
@@ -221,13 +310,115 @@ cdef uint64_t file_open(Files *files, uint64_t owner, int spec, Container *conta
             file = file_at(files, place)
             memset(file, 0, sizeof(File))
             file.handle = handle
-            file.spec = spec
-            file.container = container
-            file.view = view
+            file.spec = opening.spec
+            file.container = opening.container if opening.view == NULL else NULL
+            file.view = opening.view
             file.owner = charged
             file.text_bytes = -1
+            record_file(files, file, opening)
     pthread_mutex_unlock(&files.lock)
     return handle
+
+
+cdef void file_answered(Files *files, uint64_t handle, uint64_t unique) noexcept nogil:
+    """The request to open it is about to be answered with the handle: should it come once more, that is known."""
+    cdef File *file
+    pthread_mutex_lock(&files.lock)
+    file = file_of(files, handle)
+    if file != NULL and file.unit != 0:
+        store_u64(&record_of(files, file).unique, unique)
+    pthread_mutex_unlock(&files.lock)
+
+
+cdef uint64_t file_opened_by(Files *files, uint64_t unique) noexcept nogil:
+    """The handle that this request was to be answered with, by us or a daemon before us; 0: it was not yet."""
+    cdef uint64_t handle = 0
+    cdef File *file
+    cdef int place
+    pthread_mutex_lock(&files.lock)
+    for place in range(files.capacity):
+        file = file_at(files, place)
+        if file.handle != 0 and file.unit != 0 and record_of(files, file).unique == unique:
+            handle = file.handle
+            break
+    pthread_mutex_unlock(&files.lock)
+    return handle
+
+
+cdef FileRecord *file_record_at(const Shared *shared, uint32_t unit, const char **path) noexcept nogil:
+    """The record there, whole, and its path; NULL: it is none."""
+    cdef size_t size = object_size(shared, unit, KIND_FILE)
+    cdef FileRecord *record = <FileRecord *>object_at(shared, unit)
+    if size <= sizeof(FileRecord):
+        return NULL
+    path[0] = <const char *>(record + 1)
+    if record.handle == 0 or record.unique == 0 or memchr(path[0], 0, size - sizeof(FileRecord)) == NULL:
+        return NULL
+    return record
+
+
+cdef bint file_inherit(Files *files, uint32_t unit, int spec, Container *container) noexcept nogil:
+    """Go on with the file of the record at ``unit``, which is one. Takes over ``container``. False, and nothing is
+    taken over: it cannot be.
+
+    Before anything is opened; file_inherit_end when all are there.
+    """
+    cdef FileRecord *record = <FileRecord *>object_at(files.shared, unit)
+    cdef int place = <int>(record.handle & ((1 << PLACE_BITS) - 1))
+    cdef Owner *owner
+    cdef File *file
+    if record.handle >> PLACE_BITS > files.shared.head.opened or place >= files.most:
+        return False
+    while place >= files.capacity:
+        if not grow(files):
+            return False
+    file = file_at(files, place)
+    owner = owner_of(files, record.owner)
+    if file.handle != 0 or owner == NULL:
+        return False
+    memset(file, 0, sizeof(File))
+    file.handle = record.handle
+    file.spec = spec
+    file.container = container
+    file.unit = unit
+    file.owner = owner
+    file.text_bytes = record.text_bytes if record.text_bytes >= -1 else -1
+    owner.open_count += 1
+    files.open_count += 1
+    link_to(&record.container, container.unit if container != NULL else 0)
+    file.text = block_inherit(files, record.text) if record.text != 0 else NULL
+    if file.text == NULL:
+        link_to(&record.text, 0)
+    else:
+        file.text_bytes = <int64_t>file.text.length
+        link_text(file, False)
+        files.text_bytes += file.text.length
+        owner.text_bytes += file.text.length
+    return True
+
+
+cdef void file_inherit_end(Files *files) noexcept nogil:
+    """All that were open are: new ones get numbers and places behind theirs."""
+    cdef int place
+    files.opened = files.shared.head.opened
+    files.unused_count = 0
+    for place in range(files.capacity - 1, -1, -1):
+        if file_at(files, place).handle == 0:
+            files.unused[files.unused_count] = place
+            files.unused_count += 1
+
+
+cdef bint file_give(Files *files, uint64_t handle, void *view) noexcept nogil:
+    """Let an inherited file have its Python object. False, and it is not taken over: there is no such file."""
+    cdef File *file
+    cdef bint given = False
+    pthread_mutex_lock(&files.lock)
+    file = file_of(files, handle)
+    if file != NULL and file.view == NULL and file.container == NULL:
+        file.view = view
+        given = True
+    pthread_mutex_unlock(&files.lock)
+    return given
 
 
 cdef int file_part(Files *files, uint64_t handle, uint64_t offset, size_t size, Part *part) noexcept nogil:
@@ -246,7 +437,7 @@ cdef int file_part(Files *files, uint64_t handle, uint64_t offset, size_t size, 
             found = PART_READY
             count_up(&file.text.references)
             part.text = file.text
-            part.data = block_data(file.text) + offset
+            part.data = file.text.data + offset
             part.size = min(size, file.text.length - <size_t>offset)
             unlink_text(file)
             link_text(file, False)
@@ -265,7 +456,7 @@ cdef void file_keep(Files *files, uint64_t handle, const char *data, size_t size
     """Remember what was rendered for a file, instead of what it had. ``delivered``: its reader has it all, and hardly
     comes back.
     """
-    cdef Block *block = block_new(data, size) if size <= files.budget_bytes else NULL
+    cdef Block *block = block_new(files, data, size) if size <= files.budget_bytes else NULL
     cdef File *file
     pthread_mutex_lock(&files.lock)
     file = file_of(files, handle)
@@ -278,6 +469,8 @@ cdef void file_keep(Files *files, uint64_t handle, const char *data, size_t size
             link_text(file, delivered)
             files.text_bytes += size
             file.owner.text_bytes += size
+        record_text(files, file)
+        if file.text != NULL:
             while files.text_bytes > files.budget_bytes:
                 drop_text(files, greediest(files).first)
     pthread_mutex_unlock(&files.lock)
@@ -296,7 +489,11 @@ cdef int file_close(Files *files, uint64_t handle, Container **container, void *
     elif file.view != NULL and view == NULL:
         result = OF_PYTHON
     else:
+        if file.unit != 0:
+            store_u64(&record_of(files, file).handle, 0)
         drop_text(files, file)
+        object_drop(files.shared, file.unit)
+        file.unit = 0
         container[0] = file.container
         if view != NULL:
             view[0] = file.view
@@ -312,13 +509,15 @@ cdef int file_close(Files *files, uint64_t handle, Container **container, void *
 cdef class OpenFiles:
     def __cinit__(
         self, engine, *, int most=MAX_OPEN, int most_per_owner=MAX_OPEN_PER_OWNER,
-        size_t budget_bytes=TEXT_BUDGET_BYTES
+        size_t budget_bytes=TEXT_BUDGET_BYTES, state=None
     ):
         cdef Files *files = &self._files
         cdef int chunks = (min(most, (1 << PLACE_BITS) - FILES_PER_CHUNK) + FILES_PER_CHUNK - 1) // FILES_PER_CHUNK
         self._engine = engine
         if isinstance(engine, Engine):
             self._renderer = &(<Engine>engine)._renderer
+        self._state = state    # for as long as there are files
+        files.shared = &(<State>state)._shared if state is not None else NULL
         files.most = min(most, chunks * FILES_PER_CHUNK)
         files.most_per_owner = most_per_owner
         files.budget_bytes = budget_bytes
@@ -361,30 +560,24 @@ cdef class OpenFiles:
             container_put(&self._renderer.containers, container)
         return True
 
-    def open(self, uint64_t owner, view):
+    def open(self, uint64_t owner, view, str path=None, *, bint is_directory=False):
+        cdef Opening opening
         cdef uint64_t handle
+        encoded = None if path is None else os.fsencode(path)
+        memset(&opening, 0, sizeof(Opening))
+        opening.owner = owner
+        opening.path = NULL if encoded is None else <const char *>encoded
+        opening.spec = -1
+        opening.view = <void *>view
+        opening.is_directory = is_directory
+        if isinstance(view, View):
+            opening.container = (<View>view)._container
         Py_INCREF(view)
-        handle = file_open(&self._files, owner, -1, NULL, <void *>view)
+        handle = file_open(&self._files, &opening)
         if handle == 0:
             Py_DECREF(view)
             self._refuse()
         return handle
-
-    def charge(self, uint64_t owner):
-        cdef Owner *charged
-        pthread_mutex_lock(&self._files.lock)
-        charged = charge(&self._files, owner)
-        pthread_mutex_unlock(&self._files.lock)
-        if charged == NULL:
-            self._refuse()
-
-    def discharge(self, uint64_t owner):
-        cdef Owner *charged
-        pthread_mutex_lock(&self._files.lock)
-        charged = owner_of(&self._files, owner)
-        if charged != NULL and charged.open_count > 0:
-            discharge(&self._files, charged)
-        pthread_mutex_unlock(&self._files.lock)
 
     def _refuse(self):
         raise OSError(errnos.ENFILE, "too many open files")
@@ -412,6 +605,27 @@ cdef class OpenFiles:
         made._spec = spec
         made._container = container
         return made
+
+    def give(self, uint64_t handle, view):
+        Py_INCREF(view)
+        if not file_give(&self._files, handle, <void *>view):
+            Py_DECREF(view)
+
+    def text(self, uint64_t handle):
+        cdef Block *block = NULL
+        cdef File *file
+        pthread_mutex_lock(&self._files.lock)
+        file = file_of(&self._files, handle)
+        if file != NULL and file.text != NULL:
+            block = file.text
+            count_up(&block.references)
+        pthread_mutex_unlock(&self._files.lock)
+        if block == NULL:
+            return None
+        try:
+            return PyBytes_FromStringAndSize(block.data, <Py_ssize_t>block.length)
+        finally:
+            block_put(block)
 
     def part(self, uint64_t handle, uint64_t offset, size_t size):
         cdef Part part

@@ -7,14 +7,24 @@ import os
 from array import array
 
 cimport cython
+from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from procview._fast.answers cimport answer
+from procview._fast.container cimport Container, container_put
 from procview._fast.engine cimport Engine
-from procview._fast.files cimport OpenFiles
-from procview._fast.fuse cimport fuse_in_header
+from procview._fast.files cimport CLOSED, OpenFiles, file_close, file_opened_by
+from procview._fast.fuse cimport (
+    FUSE_NOTIFY_RESEND,
+    FUSE_OPEN,
+    FUSE_OPENDIR,
+    first_number,
+    fuse_in_header,
+    fuse_out_header,
+    is_resent,
+)
 from procview._fast.posix cimport (
     SHUT_RDWR,
     SIG_SETMASK,
@@ -22,6 +32,7 @@ from procview._fast.posix cimport (
     close,
     count_now,
     count_u64,
+    errno,
     pthread_create,
     pthread_join,
     pthread_kill,
@@ -37,8 +48,9 @@ from procview._fast.posix cimport (
     take_all,
     u64_now,
     usleep,
+    write,
 )
-from procview._fast.relay cimport relay_counts, relay_free, relay_init, relay_replies, relay_request
+from procview._fast.relay cimport relay_counts, relay_again, relay_free, relay_init, relay_replies, relay_request
 from procview._fast.ring cimport Ring, ring_free, ring_prepare
 from procview._fast.worker cimport (
     NOTICE_ABSENT,
@@ -74,6 +86,20 @@ cdef void wake_up(int _signal) noexcept nogil:
     pass
 
 
+cdef void forget_opened(Road *road, uint64_t unique) noexcept nogil:
+    """What a daemon before us has opened for this request, whose reply nobody has seen: it is opened once more."""
+    cdef Container *container = NULL
+    cdef void *view = NULL
+    cdef uint64_t handle = file_opened_by(road.files, unique)
+    if handle == 0 or file_close(road.files, handle, &container, &view) != CLOSED:
+        return
+    if container != NULL:
+        container_put(&road.renderer.containers, container)
+    if view != NULL:
+        with gil:
+            Py_DECREF(<object>view)
+
+
 cdef void *work(void *argument) noexcept nogil:
     """One thread's life: until the connection ends, or it is told to stop."""
     cdef Worker *worker = <Worker *>argument
@@ -89,6 +115,8 @@ cdef void *work(void *argument) noexcept nogil:
             if ended:
                 notify(road, NOTICE_ENDED)
             continue
+        if is_resent(header.unique) and (header.opcode == FUSE_OPEN or header.opcode == FUSE_OPENDIR):
+            forget_opened(road, first_number(header.unique))
         if answer(worker, header, body, size - sizeof(fuse_in_header)):
             count_u64(&worker.answered)
             continue
@@ -119,11 +147,12 @@ cdef class Lane:
     cdef int _started
     cdef bint _carries
     cdef bint _has_relay
+    cdef bint _inherited
     cdef object _kept_alive
 
     def __cinit__(
         self, Engine engine, OpenFiles files, *, int device, int socket, nodes, uint64_t static_seconds,
-        uint64_t start_ns, int threads, rings=()
+        uint64_t start_ns, int threads, rings=(), bint inherited=False
     ):
         cdef Road *road = &self._road
         cdef Node *node
@@ -142,6 +171,7 @@ cdef class Lane:
         road.start_seconds = start_ns // 1000000000
         road.start_nanoseconds = <uint32_t>(start_ns % 1000000000)
         self._kept_alive = [engine, files]
+        self._inherited = inherited
         road.nodes = <Node *>calloc(len(nodes) + 1, sizeof(Node))
         self._workers = <Worker *>calloc(threads + len(rings), sizeof(Worker))
         self._rings = <Ring *>calloc(len(rings) + 1, sizeof(Ring))
@@ -149,11 +179,13 @@ cdef class Lane:
             raise MemoryError
         for parent, name, inode, mode, path in nodes:
             encoded = os.fsencode(name)
-            self._kept_alive.append(encoded)
+            encoded_path = os.fsencode(path)
+            self._kept_alive += [encoded, encoded_path]
             node = &road.nodes[road.node_count]
             node.parent = parent
             node.inode = inode
             node.name = encoded
+            node.path = encoded_path
             node.mode = mode
             node.spec = INDEX.get(path, -1)
             road.node_count += 1
@@ -170,7 +202,7 @@ cdef class Lane:
             error = ring_prepare(worker.ring, device, cpu, &queues[0], len(numbers))
             if error:
                 raise OSError(error, os.strerror(error))
-        relay_init(&road.relay, device, socket, &road.renderer.host, self._rings, self._ring_count)
+        relay_init(&road.relay, device, socket, &road.renderer.host, road.files, self._rings, self._ring_count)
         self._has_relay = True
         road.eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         road.device = device
@@ -204,6 +236,10 @@ cdef class Lane:
         cdef int error = 0
         if self._started or count_now(&self._road.stopping):
             raise RuntimeError("a lane is started once")
+        if self._inherited:
+            error = relay_again(&self._road.relay)
+            if error:
+                raise OSError(error, f"it is not known what was negotiated: {os.strerror(error)}")
         memset(&action, 0, sizeof(action))
         action.sa_handler = wake_up      # without SA_RESTART
         sigaction(SIGURG, &action, NULL)
@@ -231,6 +267,19 @@ cdef class Lane:
                 error = -count_now(&worker.opened)
                 self.stop()
                 raise OSError(error, f"no io_uring: {os.strerror(error)}")
+        if self._inherited:
+            error = self._have_resent()
+            if error:
+                self.stop()
+                raise OSError(error, f"FUSE_NOTIFY_RESEND: {os.strerror(error)}")
+
+    cdef int _have_resent(self) noexcept nogil:
+        """Have the kernel send again what the daemon before us has read and not answered. 0 or an errno."""
+        cdef fuse_out_header notification
+        memset(&notification, 0, sizeof(notification))
+        notification.len = sizeof(notification)
+        notification.error = FUSE_NOTIFY_RESEND
+        return 0 if write(self._road.device, &notification, sizeof(notification)) >= 0 else errno
 
     def stop(self):
         with nogil:
@@ -276,6 +325,18 @@ cdef class Lane:
         return {
             "answered": answered, "by_ring": by_ring, "relayed": relayed, "refused": refused, "pending": pending
         }
+
+    @property
+    def device(self):
+        return self._road.device
+
+    @property
+    def can_be_continued(self):
+        return count_now(&self._road.relay.agreed) > 0 and count_now(&self._road.relay.can_resend) != 0
+
+    @property
+    def disagrees(self):
+        return count_now(&self._road.relay.agreed) < 0
 
     def ring_errors(self):
         return [self._rings[i].failed for i in range(self._ring_count) if self._rings[i].failed]

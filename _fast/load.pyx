@@ -43,6 +43,7 @@ from procview._fast.posix cimport (
     pthread_mutex_unlock,
     readdir,
 )
+from procview._fast.records cimport save_load
 from procview._fast.scan cimport (
     Span,
     next_line,
@@ -280,6 +281,7 @@ cdef int read_load(Snapshot *snapshot, Containers *containers, Container *contai
     snapshot.threads_running = load.running
     snapshot.threads = load.threads
     snapshot.highest_pid = load.highest_pid
+    save_load(container)
     pthread_mutex_unlock(&container.lock)
     return SCOPED
 
@@ -307,6 +309,7 @@ cdef void sample(Containers *containers, Container *container, Text *list, Text 
     container.load.last_cpu_usage = seen.last_cpu_usage
     container.load.last_tasks = seen.last_tasks
     store(&container.load, &counts, moved, True)
+    save_load(container)
     pthread_mutex_unlock(&container.lock)
 
 

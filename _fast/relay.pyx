@@ -12,23 +12,30 @@ kernel sends it once and heeds no error, so what is refused would stay open for 
 from libc.stdint cimport uint32_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcmp, memcpy, memset
 
+from procview._fast.files cimport file_answered
 from procview._fast.fuse cimport (
     FUSE_INIT,
     FUSE_INIT_EXT,
+    FUSE_HAS_RESEND_2,
     FUSE_MAX_PAGES,
+    FUSE_OPEN,
+    FUSE_OPENDIR,
     FUSE_RELEASE,
     FUSE_RELEASEDIR,
     fuse_in_header,
     fuse_init_in,
     fuse_init_out,
+    fuse_open_out,
     fuse_out_header,
+    first_number,
 )
 from procview._fast.host cimport namespace_of
 from procview._fast.posix cimport (
     EAGAIN,
     EINTR,
+    EINVAL,
     EIO,
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
@@ -46,6 +53,7 @@ from procview._fast.posix cimport (
     write,
 )
 from procview._fast.ring cimport PAYLOAD_PAGES, RING_GO, RING_NO, Ring, ring_hand_back, ring_tell
+from procview._fast.state cimport KIND_AGREEMENT, link_to, object_at, object_new, object_size
 from procview._fast.uring cimport FUSE_OVER_IO_URING_2
 
 
@@ -59,7 +67,7 @@ cdef enum:
 
 
 cdef void relay_init(
-    Relay *relay, int device, int socket, Host *host, Ring *rings, int ring_count
+    Relay *relay, int device, int socket, Host *host, Files *files, Ring *rings, int ring_count
 ) noexcept nogil:
     memset(relay, 0, sizeof(Relay))
     relay.device = device
@@ -67,6 +75,8 @@ cdef void relay_init(
     relay.ring_count = ring_count
     relay.socket = socket
     relay.host = host
+    relay.files = files
+    relay.shared = files.shared
     pthread_mutex_init(&relay.lock, NULL)
 
 
@@ -147,6 +157,7 @@ cdef int relay_request(Relay *relay, const char *request, size_t size, Ring *rin
     memset(&new, 0, sizeof(new))
     new.unique = header.unique
     new.closes = header.opcode == FUSE_RELEASE or header.opcode == FUSE_RELEASEDIR
+    new.opens = header.opcode == FUSE_OPEN or header.opcode == FUSE_OPENDIR
     new.is_init = header.opcode == FUSE_INIT
     new.ring = ring
     if ring != NULL:
@@ -158,7 +169,7 @@ cdef int relay_request(Relay *relay, const char *request, size_t size, Ring *rin
     if not admit(relay, &new):
         return EAGAIN
     if new.is_init:
-        store(&relay.offered, offers_ring(<const fuse_init_in *>(request + sizeof(fuse_in_header)), size))
+        hear_init(relay, request, size)
     if new.closes:
         patience = CLOSING_MILLISECONDS
     while send(relay.socket, request, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0:
@@ -173,12 +184,68 @@ cdef int relay_request(Relay *relay, const char *request, size_t size, Ring *rin
     return 0
 
 
-cdef bint offers_ring(const fuse_init_in *asked, size_t size) noexcept nogil:
-    """Kernels before 5.17 send no flags2."""
+cdef void hear_init(Relay *relay, const char *request, size_t size) noexcept nogil:
+    """What the kernel offers. Kernels before 5.17 send no flags2."""
+    cdef const fuse_init_in *asked = <const fuse_init_in *>(request + sizeof(fuse_in_header))
+    cdef uint32_t flags2 = 0
+    if size >= sizeof(fuse_in_header) + sizeof(fuse_init_in) and asked.flags & FUSE_INIT_EXT != 0:
+        flags2 = asked.flags2
+    store(&relay.offered, flags2 & FUSE_OVER_IO_URING_2 != 0)
+    store(&relay.can_resend, flags2 & FUSE_HAS_RESEND_2 != 0 and size <= MOST_INIT_BYTES)
+    if size <= MOST_INIT_BYTES:
+        memcpy(relay.agreement.asked, request, size)
+        relay.agreement.asked_size = <uint32_t>size
+
+
+cdef void agree(Relay *relay, const fuse_out_header *reply, size_t size) noexcept nogil:
+    """Remember the reply to INIT, for the next daemon."""
+    cdef size_t body_size = size - sizeof(fuse_out_header)
+    cdef uint32_t unit
+    if reply.error != 0 or body_size > MOST_INIT_BYTES:
+        store(&relay.can_resend, 0)
+    else:
+        relay.agreement.replied_size = <uint32_t>body_size
+        memcpy(relay.agreement.replied, reply + 1, body_size)
+        if relay.shared != NULL:
+            unit = object_new(relay.shared, KIND_AGREEMENT, sizeof(Agreement))
+            if unit != 0:
+                memcpy(object_at(relay.shared, unit), &relay.agreement, sizeof(Agreement))
+                link_to(&relay.shared.head.agreement, unit)
+    store(&relay.agreed, 1)
+
+
+cdef bint is_as_agreed(const Relay *relay, const fuse_out_header *reply, size_t size) noexcept nogil:
+    """Whether this reply to INIT, which the kernel does not get, is the one that it got from another daemon."""
+    cdef size_t body_size = size - sizeof(fuse_out_header)
     return (
-        size >= sizeof(fuse_in_header) + sizeof(fuse_init_in)
-        and asked.flags & FUSE_INIT_EXT != 0 and asked.flags2 & FUSE_OVER_IO_URING_2 != 0
+        reply.error == 0 and body_size == relay.agreement.replied_size
+        and memcmp(reply + 1, relay.agreement.replied, body_size) == 0
     )
+
+
+cdef int relay_again(Relay *relay) noexcept nogil:
+    """Have pyfuse3 answer the INIT that another daemon has answered. Before anything else is handed on. 0, or an errno:
+    EINVAL where that is not known.
+    """
+    cdef uint32_t unit = relay.shared.head.agreement
+    cdef const fuse_in_header *header = <const fuse_in_header *>relay.agreement.asked
+    cdef Relayed new
+    if object_size(relay.shared, unit, KIND_AGREEMENT) < sizeof(Agreement):
+        return EINVAL
+    memcpy(&relay.agreement, object_at(relay.shared, unit), sizeof(Agreement))
+    if (
+        relay.agreement.asked_size > MOST_INIT_BYTES or relay.agreement.replied_size > MOST_INIT_BYTES
+        or relay.agreement.asked_size < sizeof(fuse_in_header) or header.opcode != FUSE_INIT
+    ):
+        return EINVAL
+    hear_init(relay, relay.agreement.asked, relay.agreement.asked_size)
+    memset(&new, 0, sizeof(new))
+    new.unique = header.unique
+    new.is_init = new.is_again = True
+    admit(relay, &new)
+    if send(relay.socket, relay.agreement.asked, relay.agreement.asked_size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0:
+        return errno
+    return 0
 
 
 cdef bint adjust_init(Relay *relay, fuse_out_header *reply, size_t size) noexcept nogil:
@@ -224,6 +291,16 @@ cdef void relay_replies(Relay *relay) noexcept nogil:
             ring_hand_back(to.ring, to.entry, reply, <size_t>got)
             continue
         with_ring = to.is_init and adjust_init(relay, header, <size_t>got)
+        if to.is_again:
+            store(&relay.agreed, 1 if is_as_agreed(relay, header, <size_t>got) else -1)
+            if count_now(&relay.agreed) < 0:
+                break
+            continue
+        if to.is_init:
+            agree(relay, header, <size_t>got)
+        if to.opens and header.error == 0 and got >= <ssize_t>(sizeof(fuse_out_header) + sizeof(fuse_open_out)):
+            # Before the kernel has it, or a daemon after us would not know that it may have.
+            file_answered(relay.files, (<const fuse_open_out *>(header + 1)).fh, first_number(to.unique))
         while write(relay.device, reply, <size_t>got) < 0:
             # ENOENT: nobody waits for it any more. Others are the end of the connection, which the readers of requests
             # find out for themselves.

@@ -46,6 +46,16 @@ class Store:
         return cls(Notifier.from_environment(), _handed_in(values["LISTEN_FDS"], values["LISTEN_PID"],
                                                            values["LISTEN_FDNAMES"]))  # fmt: skip
 
+    @property
+    def names(self) -> list[str]:
+        """Of what was handed in and nobody has taken yet."""
+        return [name for name, _ in self._handed_in]
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a manager that may keep something. One without a store says so only since systemd 254."""
+        return self._no_store() is None
+
     def inherited(self, name: str) -> int | None:
         """A descriptor that was handed in under ``name``, the caller's from now on; None: there is no more.
 

@@ -34,6 +34,9 @@ cdef enum:  # results of account()
     NO_MEMORY
 
 cdef uint64_t epoch_of(int cpus, const CpuSet *allowed, uint64_t group) noexcept nogil
+cdef void accounts_resume(
+    Accounting *accounts, int cpus, const uint64_t *shown, const uint64_t *total, uint64_t elapsed
+) noexcept nogil
 cdef uint64_t account_begin(Accounting *accounts) noexcept nogil
 cdef int account(
     Accounting *accounts,

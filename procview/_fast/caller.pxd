@@ -1,6 +1,9 @@
 """From a caller's pid to its container. See ``_fast/caller.pyx``."""
 
+from libc.stdint cimport uint64_t
+
 from procview._fast.container cimport Container, Containers
+from procview._fast.scan cimport Span
 from procview._fast.text cimport Text
 
 
@@ -15,5 +18,8 @@ cdef enum:  # placements
 
 cdef int container_of(
     Containers *containers, int pid, bint may_search, Container **found, Text *scratch, Text *other
+) noexcept nogil
+cdef Container *container_again(
+    Containers *containers, uint64_t pidns, int init, uint64_t init_start_ticks, Span key, Text *scratch, Text *other
 ) noexcept nogil
 cdef bint container_is_known(Containers *containers, int pid) noexcept nogil

@@ -1,6 +1,6 @@
 """One container. See ``_fast/container.pyx``; the table: ``_fast/containers.pyx``."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from procview._fast.accounts cimport Accounting
 from procview._fast.cgroup cimport Groups
@@ -10,6 +10,7 @@ from procview._fast.host cimport Host
 from procview._fast.kept cimport Kept
 from procview._fast.posix cimport pthread_mutex_t
 from procview._fast.scope cimport Scope
+from procview._fast.state cimport Shared
 from procview._fast.text cimport Text
 
 
@@ -44,6 +45,8 @@ cdef struct Container:
     int references
     uint64_t pidns
     uint64_t last_used
+    Shared *shared            # with what follows: its record in memory that outlives this process
+    uint32_t unit             # 0: it has none
     int init                  # pid on the host; 0: not known
     uint64_t init_start_ticks  # since the host's boot
     bint init_time_namespace
@@ -77,6 +80,7 @@ cdef struct Containers:
     size_t count
     size_t sweep_at
     uint64_t clock
+    Shared *shared             # memory that outlives this process; NULL: there is none
     int load_watches           # so far: containers whose load began to be watched
 
 

@@ -12,4 +12,7 @@ cdef struct Counters:
 
 
 cdef bint counters_settle(Counters *counters, uint64_t source, int count, uint64_t *values) noexcept nogil
+cdef void counters_resume(
+    Counters *counters, uint64_t source, int count, const uint64_t *shown, const uint64_t *start
+) noexcept nogil
 cdef void counters_free(Counters *counters) noexcept nogil

@@ -1,6 +1,7 @@
-from typing import final
+from typing import Any, final
 
-from procview._fast.engine import Engine, View
+from procview._fast.engine import Engine
+from procview._fast.state import State
 
 MAX_OPEN: int
 MAX_OPEN_PER_OWNER: int
@@ -21,18 +22,19 @@ class OpenFiles:
         most: int = ...,
         most_per_owner: int = ...,
         budget_bytes: int = ...,
+        state: State | None = None,
     ) -> None: ...
-    def open(self, owner: int, view: View) -> int:
-        """A handle for one more open file. Raises OSError ENFILE."""
+    def open(self, owner: int, view: object, path: str | None = None, *, is_directory: bool = False) -> int:
+        """A handle for one more open file, whose ``path`` is for the next daemon (``state``). Raises OSError ENFILE."""
 
-    def charge(self, owner: int) -> None:
-        """Count something else that is open, a directory. Raises OSError ENFILE."""
+    def view(self, handle: int) -> Any:
+        """What was opened under this handle; None if nothing was."""
 
-    def discharge(self, owner: int) -> None:
-        """It is closed."""
+    def give(self, handle: int, view: object) -> None:
+        """What an inherited file is for Python (procview._fast.inherit)."""
 
-    def view(self, handle: int) -> View | None:
-        """What is open under this handle; None if nothing is."""
+    def text(self, handle: int) -> bytes | None:
+        """What is kept for this file; None if nothing is."""
 
     def part(self, handle: int, offset: int, size: int) -> bytes | None:
         """What a read is to get without a new rendering; None where one is due."""

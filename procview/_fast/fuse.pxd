@@ -11,6 +11,7 @@ cdef extern from "<linux/fuse.h>" nogil:
         FUSE_FORGET
         FUSE_GETATTR
         FUSE_OPEN
+        FUSE_OPENDIR
         FUSE_READ
         FUSE_RELEASE
         FUSE_RELEASEDIR
@@ -70,8 +71,21 @@ cdef extern from "<linux/fuse.h>" nogil:
     struct fuse_release_in:
         uint64_t fh
 
-cdef enum:
-    FUSE_INIT_EXT = 1 << 30    # of flags: there are flags2 (Linux 5.17, and older headers lack it)
+cdef enum:                     # older headers lack these
+    FUSE_INIT_EXT = 1 << 30    # of flags: there are flags2 (Linux 5.17)
+    FUSE_HAS_RESEND_2 = 1 << 7   # of flags2 (Linux 6.9)
+    FUSE_NOTIFY_RESEND = 7       # a notification's code (Linux 6.9)
+
+
+cdef inline bint is_resent(uint64_t unique) noexcept nogil:
+    """FUSE_UNIQUE_RESEND: a daemon before this one may have answered the request of this number."""
+    return unique >> 63 != 0
+
+
+cdef inline uint64_t first_number(uint64_t unique) noexcept nogil:
+    """The one it came with the first time."""
+    return unique << 1 >> 1
+
 
 cdef struct fuse_init_in:      # as much of it as is looked at
     uint32_t major

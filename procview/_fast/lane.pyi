@@ -20,7 +20,8 @@ class Lane:
     pyfuse3 takes for its device; both are the lane's from now on. ``nodes``: parent inode (0: not found by name here),
     name, inode, mode and path of what is the same for every caller. ``threads`` read the device; besides, each of
     ``rings`` is a thread bound to a CPU, and the CPUs whose requests come to it by io_uring if the kernel offers that
-    to this mount. Raises OSError, MemoryError.
+    to this mount. ``inherited``: another daemon has served it, whose state is that of ``files``; what was negotiated
+    stays, and the kernel sends again what was not answered. Raises OSError, MemoryError.
     """
 
     def __init__(
@@ -35,9 +36,11 @@ class Lane:
         start_ns: int,
         threads: int,
         rings: Sequence[tuple[int, Sequence[int]]] = (),
+        inherited: bool = False,
     ) -> None: ...
     def start(self) -> None:
-        """Begin to answer. Raises OSError when there can be no more threads, or a ring cannot be made."""
+        """Begin to answer. Raises OSError when there can be no more threads, or a ring cannot be made, or an
+        ``inherited`` device cannot be gone on with."""
 
     def stop(self) -> None:
         """End all threads, also those that wait for a request. For good."""
@@ -54,6 +57,18 @@ class Lane:
         """``answered`` here, of these ``by_ring``; ``relayed`` to pyfuse3, ``refused``; and how many are ``pending``
         there now.
         """
+
+    @property
+    def device(self) -> int:
+        """The descriptor of /dev/fuse."""
+
+    @property
+    def can_be_continued(self) -> bool:
+        """Whether the next daemon can go on with this connection. Not known before the first answer."""
+
+    @property
+    def disagrees(self) -> bool:
+        """Whether pyfuse3 has negotiated something else than it did with the daemon before."""
 
     def ring_errors(self) -> list[int]:
         """The errno of each ring that has ended: ENOTCONN when the connection did."""

@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef extern from "<string.h>" nogil:
     const void *memrchr(const void *memory, int character, size_t size) noexcept
+    size_t strnlen(const char *text, size_t most) noexcept
     char *stpcpy(char *into, const char *text) noexcept
     void *memmem(const void *text, size_t text_size, const void *part, size_t part_size) noexcept
 
@@ -207,6 +208,8 @@ cdef extern from * nogil:
     uint64_t add_u64 "__atomic_add_fetch"(uint64_t *value, uint64_t by, int order) noexcept
     uint64_t load_u64 "__atomic_load_n"(const uint64_t *value, int order) noexcept
     uint32_t acquire_u32 "__atomic_load_n"(const uint32_t *value, int order) noexcept
+    void release_u64 "__atomic_store_n"(uint64_t *value, uint64_t to, int order) noexcept
+    void release_i64 "__atomic_store_n"(int64_t *value, int64_t to, int order) noexcept
     void release_u32 "__atomic_store_n"(uint32_t *value, uint32_t to, int order) noexcept
     enum:
         __ATOMIC_RELAXED
@@ -243,6 +246,14 @@ cdef inline uint32_t load_u32(const uint32_t *value) noexcept nogil:
 
 cdef inline void store_u32(uint32_t *value, uint32_t to) noexcept nogil:
     release_u32(value, to, __ATOMIC_RELEASE)
+
+
+cdef inline void store_u64(uint64_t *value, uint64_t to) noexcept nogil:
+    release_u64(value, to, __ATOMIC_RELEASE)
+
+
+cdef inline void store_i64(int64_t *value, int64_t to) noexcept nogil:
+    release_i64(value, to, __ATOMIC_RELEASE)
 
 
 cdef inline void store(int *value, int to) noexcept nogil:

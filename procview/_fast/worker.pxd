@@ -22,6 +22,7 @@ cdef struct Node:
     uint64_t parent            # 0: not to be looked up by its name here
     uint64_t inode
     const char *name
+    const char *path
     uint32_t mode
     int spec                   # -1: no file
 

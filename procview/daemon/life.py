@@ -18,6 +18,8 @@ import psutil
 import trio
 
 from procview import logs
+from procview._fast.state import State
+from procview.daemon.inheritance import Inheritance, forget, inherited, leave
 from procview.daemon.publication import Publication, prepared
 from procview.daemon.succession import place_beside, start_successor, take_over
 from procview.fs.lane import LaneOptions
@@ -71,6 +73,7 @@ class Daemon:
         self._sampling = trio.Event()
         self._callers = trio.Event()
         self._publication: Publication | None = None
+        self._state: State | None = None
         self._predecessor: int | None = None
         self._successor: int | None = None  # 0: one is being started
 
@@ -81,18 +84,24 @@ class Daemon:
         async with AsyncExitStack() as stack:
             signals = stack.enter_context(trio.open_signal_receiver(*_SIGNALS))
             stack.callback(self._notifier.close)
-            self._store.close_rest()
             stack.enter_context(directories(self._run_directory))
             self._run_directory = real_place(self._run_directory)
             self._locks = stack.enter_context(ExitStack())
             self._find_predecessor()
             if self._predecessor is None:
                 self._locks.enter_context(held(self._lock))
+            before = self._inherited()
+            self._store.close_rest()
             if self._at_start.slots:
                 # Before the file system is mounted: that may be below the run directory, which becomes a mount here.
                 succeed = self._predecessor is not None
                 self._publication = await stack.enter_async_context(
-                    prepared(self._run_directory, succeed=succeed, takeover_seconds=self._at_start.takeover_seconds)
+                    prepared(
+                        self._run_directory,
+                        succeed=succeed,
+                        inherited=None if before is None else before.state.device,
+                        takeover_seconds=self._at_start.takeover_seconds,
+                    )
                 )
             self._engine = open_engine(self._roots, self._settings)
             stack.callback(self._engine.close)
@@ -101,13 +110,40 @@ class Daemon:
                 proc=self._roots.proc,
                 loadavg_was_read=self._loadavg_was_read,
                 callers_were_kept=lambda: self._callers.set(),
+                state=self._state,
             )
+            if before is not None:
+                self._loadavg_was_read()  # somebody's may be watched
             path = self._path if self._predecessor is None else place_beside(self._path)
-            mount = await stack.enter_async_context(mounted(path, self._operations, lane_options=self._lane_options))
+            mount = await stack.enter_async_context(
+                mounted(
+                    path,
+                    self._operations,
+                    lane_options=self._lane_options,
+                    inherited=None if before is None else before.connection,
+                )
+            )
+            if self._state is not None:
+                self._state.device = mount.device
+                stack.callback(forget, self._store, mount.device)
             self._path = real_place(self._path)
             stack.callback(self._withdraw)
             await self._serve(mount, signals)
         log.info("stopped")
+
+    def _inherited(self) -> Inheritance | None:
+        """What a daemon that died has left, if anything; and the memory for what this one leaves.
+
+        With rings, what the daemon has not answered is not sent again, and without a lane the connection is libfuse's.
+        """
+        options = self._lane_options
+        wanted = options is not None and options.transport != "uring" and self._predecessor is None
+        before = inherited(self._store, real_place(self._path), wanted=wanted)
+        if before is not None:
+            self._state = before.state
+        elif options is not None and options.transport != "uring" and self._store.keeps:
+            self._state = State()
+        return before
 
     @property
     def _lock(self) -> str:
@@ -153,8 +189,17 @@ class Daemon:
                 await take_over(self._predecessor, self._lock, mount, self._path, self._locks)
                 self._publication.watch(self._path)
         if not stop.is_set():
+            self._leave_for_the_next(mount)
             log.info("serving %s", self._path)
             self._notifier.send("READY=1", f"MAINPID={os.getpid()}", self._status())
+
+    def _leave_for_the_next(self, mount: Mount) -> None:
+        if self._state is None or self._state.found:
+            return  # what was inherited is still kept
+        if mount.connection is None:
+            log.info("this kernel cannot send requests again (Linux 6.9 can): the next daemon starts anew")
+        else:
+            leave(self._store, mount.connection, self._state)
 
     def _withdraw(self) -> None:
         if self._publication is not None:
@@ -192,6 +237,8 @@ class Daemon:
                 what = "STOPPING=1" if not self._successor else f"MAINPID={self._successor}"
                 self._notifier.send(what, "STATUS=stopping")
                 self._withdraw()
+                if self._state is not None:
+                    forget(self._store, self._mount.device)
                 stop.set()
 
     def _reload(self) -> None:

@@ -17,7 +17,7 @@ import trio
 from procview._fast.engine import PROC_VIEWS
 from procview.fs.nodes import CPU_DIR, NODE_DIR
 from procview.guard import LET_GO_STATUS
-from procview.slots.publish import publish, withdraw
+from procview.slots.publish import is_published, publish, withdraw
 from procview.slots.skeleton import Skeleton
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,8 @@ class Publication:
         self.watch(mount)
         try:
             # In a thread: looking the views up asks our own event loop.
-            await trio.to_thread.run_sync(publish, self._skeleton, mount)
+            if not is_published(self._skeleton, device):
+                await trio.to_thread.run_sync(publish, self._skeleton, mount)
         except BaseException:
             self.withdraw()
             raise
@@ -147,16 +148,19 @@ def _bound(path: str) -> Iterator[trio.socket.SocketType]:
 
 
 @asynccontextmanager
-async def prepared(run_directory: str, *, succeed: bool, takeover_seconds: float) -> AsyncIterator[Publication]:
+async def prepared(
+    run_directory: str, *, succeed: bool, inherited: str | None = None, takeover_seconds: float
+) -> AsyncIterator[Publication]:
     """The slots made, dead views gone, and a guard running. Raises OSError.
 
-    Needs the run directory's lock, or to ``succeed`` its owner, whose views stay. ``takeover_seconds`` is how long the
+    Needs the run directory's lock, or to ``succeed`` its owner, whose views stay; as do those of the device that is
+    ``inherited``. ``takeover_seconds`` is how long the
     guard waits for another daemon on the connection of a dead one.
     """
     skeleton = Skeleton(run_directory)
     if not succeed:
         # Whose they were is dead: we hold the lock. The host's files are better than the errors that they give.
-        stale = withdraw(skeleton)
+        stale = withdraw(skeleton, but=inherited)
         if stale:
             log.warning("removed %d views of a procview that had died", stale)
     skeleton.make(SLOT_NAMES)

@@ -45,9 +45,15 @@ class LaneOptions:
 
 @contextmanager
 def lane_in_front(
-    path: str, operations: ViewOperations, lane_options: LaneOptions, options: frozenset[str]
+    path: str,
+    operations: ViewOperations,
+    lane_options: LaneOptions,
+    options: frozenset[str],
+    inherited: int | None = None,
 ) -> Iterator[Lane]:
-    """Mount at ``path``, with the lane's threads on the one side and pyfuse3 behind them. Raises LaneError."""
+    """Mount at ``path``, with the lane's threads on the one side and pyfuse3 behind them. ``inherited`` is the
+    descriptor, ours from now on, of a mount that another daemon has served there. Raises LaneError.
+    """
     try:
         ours_to_serve = rings(lane_options.transport)
     except (NoRingError, OSError) as error:
@@ -55,7 +61,7 @@ def lane_in_front(
         ours_to_serve = []
     with ExitStack() as stack:
         try:
-            device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+            device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC) if inherited is None else inherited
             closing = stack.enter_context(ExitStack())
             closing.callback(os.close, device)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -66,7 +72,8 @@ def lane_in_front(
                 pyfuse3.init(operations, f"/dev/fd/{theirs.fileno()}", set(options))
                 theirs.detach()  # closed by libfuse
             stack.callback(pyfuse3.close, unmount=False)
-            mount_fuse(device, path)
+            if inherited is None:
+                mount_fuse(device, path)
         except (OSError, RuntimeError) as error:
             raise LaneError(str(error)) from error
         with ExitStack() as failed:
@@ -82,6 +89,7 @@ def lane_in_front(
                     start_ns=operations.start_ns,
                     threads=1 if ours_to_serve else lane_options.threads,
                     rings=ours_to_serve,
+                    inherited=inherited is not None,
                 )
                 ours.detach()
                 closing.pop_all()
@@ -130,6 +138,8 @@ async def heed(lane: Lane, operations: ViewOperations, ended: Callable[[], None]
         if notices & NO_RING:
             log.error("the kernel does not offer a ring to this mount; requests come by /dev/fuse")
         if notices & ENDED:
+            if lane.disagrees:
+                log.error("pyfuse3 negotiates something else than the daemon before: its connection is of no use")
             for error in lane.ring_errors():
                 if error != errno.ENOTCONN:
                     log.error("a ring has failed: %s", os.strerror(error))

@@ -85,6 +85,13 @@ class Mount:
         if not stop.is_set():
             raise MountError(f"{self.path}: somebody else unmounted it or aborted its connection")
 
+    @property
+    def connection(self) -> int | None:
+        """The descriptor by which another daemon could go on; None: none can, because the kernel would not send again
+        what this one has not answered (before Linux 6.9), or there is no lane. Known after the first answer.
+        """
+        return self._lane.device if self._lane is not None and self._lane.can_be_continued else None
+
     def counters(self) -> dict[str, int]:
         """What the lane counts; nothing without one."""
         return {} if self._lane is None else self._lane.counters()
@@ -146,15 +153,21 @@ def _connection_ended(error: BaseException) -> bool:
 
 @asynccontextmanager
 async def mounted(
-    path: str, operations: ViewOperations, *, lane_options: LaneOptions | None = None
+    path: str,
+    operations: ViewOperations,
+    *,
+    lane_options: LaneOptions | None = None,
+    inherited: int | None = None,
 ) -> AsyncIterator[Mount]:
     """Mount ``operations`` at ``path``, made if need be; nothing is left behind. With options for it, a lane stands in
-    front; if there can be none, that is logged, and pyfuse3 serves alone. Raises MountError, OSError.
+    front; if there can be none, that is logged, and pyfuse3 serves alone. ``inherited``: it is mounted there, and this
+    is the descriptor, ours from now on, to serve it by. Raises MountError, OSError.
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(directories(os.path.dirname(path)))
         path = real_place(path)
-        await _clear(path)
+        if inherited is None:
+            await _clear(path)
         stack.enter_context(directories(path))
         if os.path.islink(path) or not os.path.isdir(path):
             raise MountError(f"{path}: is not a directory")
@@ -162,8 +175,10 @@ async def mounted(
         lane = None
         if lane_options is not None:
             try:
-                lane = stack.enter_context(lane_in_front(path, operations, lane_options, OPTIONS))
+                lane = stack.enter_context(lane_in_front(path, operations, lane_options, OPTIONS, inherited))
             except LaneError as error:
+                if inherited is not None:
+                    raise MountError(f"{path}: cannot go on with the connection of another daemon: {error}") from error
                 log.error("no fast lane: %s; pyfuse3 serves alone, which is slower", error)
         if lane is None:
             try:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from procview._fast.engine import PROC_VIEWS, Engine
+from procview._fast.state import State
 
 ROOT_INODE = 1
 """The same as pyfuse3.ROOT_INODE; FUSE fixes it."""
@@ -77,11 +78,13 @@ class Tree:
     """The nodes known so far: the static ones from the start, those of single callers as they are looked up.
 
     Only paths that the engine confirms are added, so the host's number of CPUs bounds the table; it is never shrunk,
-    which is why FORGET needs no bookkeeping.
+    which is why FORGET needs no bookkeeping. With ``state`` those of single callers are remembered there, and found
+    again: the kernel may know them only by their number.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, state: State | None = None) -> None:
         self._engine = engine
+        self._state = state
         self._by_inode: dict[int, Node] = {}
         self._by_path: dict[str, Node] = {}
         self._names: dict[str, list[str]] = {}
@@ -102,6 +105,9 @@ class Tree:
             for name in NODE_FILES:
                 if self._exists(0, f"{NODE_DIR}/{name}"):
                     self._add_static(f"{NODE_DIR}/{name}", is_dir=False)
+        for path, is_dir, is_link in state.nodes() if state is not None else ():
+            if path.startswith((*_OF_CALLERS, f"{_PRESSURE_DIR}/")):
+                self._add(Node(inode_of(path), path, is_dir, per_caller=True, is_link=is_link))
 
     def _exists(self, pid: int, path: str) -> bool:
         try:
@@ -146,6 +152,14 @@ class Tree:
         except KeyError:
             raise OSError(errno.ESTALE, f"inode {inode} is not known") from None
 
+    def known(self, parent: Node, name: str) -> Node | None:
+        """The node ``name`` in ``parent``, if it was ever looked up."""
+        return self._by_path.get(_path(parent, name))
+
+    def named(self, path: str) -> Node | None:
+        """The node of ``path``, if it was ever looked up."""
+        return self._by_path.get(path)
+
     def static_child(self, parent: Node, name: str) -> Node | None:
         """The node ``name`` in ``parent`` that every caller has; None if the answer depends on the caller.
 
@@ -169,6 +183,8 @@ class Tree:
         kind = self._engine.kind(pid, path)
         if node is None:
             node = self._add(Node(inode_of(path), path, kind == "dir", per_caller=True, is_link=kind == "link"))
+            if self._state is not None:
+                self._state.add_node(path, is_dir=node.is_dir, is_link=node.is_link)
         if (node.is_dir, node.is_link) != (kind == "dir", kind == "link"):
             raise OSError(errno.EIO, f"{path!r} is not for every caller of one kind: {kind} for this one")
         return node

@@ -20,6 +20,8 @@ import pyfuse3
 
 from procview._fast.engine import Engine, View
 from procview._fast.files import OpenFiles
+from procview._fast.inherit import inherit
+from procview._fast.state import State
 from procview.fs.blocking import BlockingWork, TooSlowError
 from procview.fs.nodes import Node, Tree
 
@@ -83,10 +85,9 @@ def _mode(node: Node) -> int:
 class _OpenDirectory:
     """One opendir(3): what the caller saw then."""
 
-    __slots__ = ("entries", "owner")
+    __slots__ = ("entries",)
 
-    def __init__(self, owner: int, entries: list[tuple[bytes, Node]]) -> None:
-        self.owner = owner
+    def __init__(self, entries: list[tuple[str, Node]]) -> None:
         self.entries = entries
 
 
@@ -94,7 +95,8 @@ class ViewOperations(pyfuse3.Operations):
     """Serves ``engine``. ``loadavg_was_read`` is called after each rendering of a loadavg, to wake the sampler;
     ``callers_were_kept`` when some time later the engine should forget callers that have gone.
 
-    ``proc`` is where the callers' pids can be looked up. To be made inside the trio event loop.
+    ``proc`` is where the callers' pids can be looked up. With ``state``, what is open goes on where another daemon has
+    left it. To be made inside the trio event loop.
     """
 
     supports_dot_lookup = True
@@ -110,22 +112,45 @@ class ViewOperations(pyfuse3.Operations):
         callers_were_kept: Callable[[], None] = lambda: None,
         files: OpenFiles | None = None,
         blocking: BlockingWork | None = None,
+        state: State | None = None,
     ) -> None:
         super().__init__()
         self.engine = engine
         self._proc = proc
         self.loadavg_was_read = loadavg_was_read
         self.callers_were_kept = callers_were_kept
-        self._tree = Tree(engine)
-        self.files = OpenFiles(engine) if files is None else files
+        self._tree = Tree(engine, state)
+        self._state = state
+        self.files = OpenFiles(engine, state=state) if files is None else files
         self._blocking = BlockingWork() if blocking is None else blocking
-        self._directories: dict[int, _OpenDirectory] = {}
-        self._next_directory = 1
         self._counts: dict[str, int] = {}
         self._attributes: dict[int, pyfuse3.EntryAttributes] = {}
         self.start_ns = time.time_ns()
         self._absent_bits = 0
         self._absent: set[str] = set()
+        if state is not None:
+            self._inherit(state)
+
+    def _inherit(self, state: State) -> None:
+        """Go on with what is open, from the same memory as the daemon before."""
+        if state.found:
+            self.start_ns = state.start_ns
+        else:
+            state.start_ns = self.start_ns
+        for handle, view, is_directory in inherit(self.engine, self.files, state):
+            opened = self._directory_again(handle, view.path) if is_directory else view
+            if opened is None:
+                self.files.close(handle)
+            else:
+                self.files.give(handle, opened)
+
+    def _directory_again(self, handle: int, path: str) -> _OpenDirectory | None:
+        """What an open directory showed, by the names that were kept of it; None if there was no room for them."""
+        node, text = self._tree.named(path), self.files.text(handle)
+        if node is None or text is None:
+            return None
+        named = [(name, self._tree.known(node, name)) for name in os.fsdecode(text).split("\n")]
+        return _OpenDirectory([(name, child) for name, child in named if child is not None])
 
     # What is counted and logged
 
@@ -286,7 +311,7 @@ class ViewOperations(pyfuse3.Operations):
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             raise PermissionError(errno.EACCES, node.path)
         view = await self._open_as(ctx.pid, node.path)
-        handle = self._admitted(view.owner, lambda: self.files.open(view.owner, view))
+        handle = self._admitted(view.owner, lambda: self.files.open(view.owner, view, node.path))
         if view.fallback is not None:
             self._host_instead(ctx.pid, node.path, view.fallback)
         if self.engine.callers_were_kept():
@@ -297,7 +322,7 @@ class ViewOperations(pyfuse3.Operations):
     @_edge
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
         view = self.files.view(fh)
-        if view is None:
+        if view is None or isinstance(view, _OpenDirectory):
             raise OSError(errno.EBADF, f"handle {fh} is not open")
         if off:
             part = self.files.part(fh, off, size)
@@ -338,38 +363,37 @@ class ViewOperations(pyfuse3.Operations):
     async def opendir(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileHandleT:
         node = self._tree.node(inode)
         owner = self._owner(ctx.pid)
-        self._admitted(owner, lambda: self.files.charge(owner))
+        directory = _OpenDirectory([(".", node), ("..", self._tree.child(node, "..", 0))])
+        handle = self._admitted(owner, lambda: self.files.open(owner, directory, node.path, is_directory=True))
         try:
-            entries = [(b".", node), (b"..", self._tree.child(node, "..", 0))]
-            entries += [
-                (os.fsencode(child.path.rpartition("/")[2]), child)
+            directory.entries += [
+                (child.path.rpartition("/")[2], child)
                 for child in await self._as_caller(
                     owner, ctx.pid, node.path, lambda pid: list(self._tree.children(node, pid))
                 )
             ]
+            if self._state is not None:
+                names = "\n".join(name for name, _ in directory.entries)
+                self.files.keep(handle, os.fsencode(names), delivered=False)
         except BaseException:
-            self.files.discharge(owner)
+            self.files.close(handle)
             raise
-        handle = self._next_directory
-        self._next_directory += 1
-        self._directories[handle] = _OpenDirectory(owner, entries)
         return pyfuse3.FileHandleT(handle)
 
     @_edge
     async def readdir(self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        directory = self._directories.get(fh)
-        if directory is None:
+        directory = self.files.view(fh)
+        if not isinstance(directory, _OpenDirectory):
             raise OSError(errno.EBADF, f"handle {fh} is not open")
         for number in range(start_id, len(directory.entries)):
             name, node = directory.entries[number]
-            if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), self._entry(node), number + 1):
+            entry = self._entry(node)
+            if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(os.fsencode(name)), entry, number + 1):
                 break
 
     @_edge
     async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
-        directory = self._directories.pop(fh, None)
-        if directory is not None:
-            self.files.discharge(directory.owner)
+        self.files.close(fh)
 
     # What procfs does not do either. What is not listed gets pyfuse3's ENOSYS, which tells the kernel never to ask
     # again: right for flush, fsync, poll and extended attributes.

@@ -43,8 +43,18 @@ def published(skeleton: Skeleton, table: list[MountEntry] | None = None) -> dict
     return {name: entry.device for name, entry in tops.items() if entry is not None and entry.ours}
 
 
-def withdraw(skeleton: Skeleton, device: str | None = None) -> int:
-    """Take every view away, also those of dead daemons; or those of the file system ``device`` (``0:53``) only.
+def is_published(skeleton: Skeleton, device: str) -> bool:
+    """Whether every slot has the view of the file system ``device``, as publish leaves it. Raises OSError."""
+    table = mount_table()
+    views = [entry.path for entry in table if entry.ours]
+    return published(skeleton, table) == dict.fromkeys(skeleton.names(), device) and not any(
+        skeleton.src(name) in views or views.count(skeleton.ctl(name)) > 1 for name in skeleton.names()
+    )
+
+
+def withdraw(skeleton: Skeleton, device: str | None = None, *, but: str | None = None) -> int:
+    """Take every view away, also those of dead daemons; or those of the file system ``device`` (``0:53``) only, or all
+    ``but`` those of one.
 
     Needs no daemon and asks no FUSE file system anything. Returns how many mounts went. Errors do not stop it; the
     last one is raised at the end.
@@ -54,7 +64,7 @@ def withdraw(skeleton: Skeleton, device: str | None = None) -> int:
     for entry in reversed(mount_table()):
         if not entry.ours or not entry.path.startswith((f"{skeleton.base}/ctl/", f"{skeleton.base}/src/")):
             continue
-        if device is not None and entry.device != device:
+        if (device is not None and entry.device != device) or entry.device == but:
             continue
         try:
             # Others may withdraw at the same time (a guard, the next daemon), and the latter publishes then.

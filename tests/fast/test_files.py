@@ -93,15 +93,14 @@ def test_a_text_beyond_the_budget_is_not_kept_but_its_end_is_known() -> None:
 def test_bounds_of_one_owner_and_of_all() -> None:
     files = table(most=4, most_per_owner=3)
     handles = [opened(files, 1) for _ in range(2)]
-    files.charge(1)
-    for refused in (lambda: opened(files, 1), lambda: files.charge(1)):
-        with pytest.raises(OSError) as caught:
-            refused()
-        assert caught.value.errno == errno.ENFILE
+    directory = files.open(1, Opened(), "sys", is_directory=True)
+    with pytest.raises(OSError) as caught:
+        opened(files, 1)
+    assert caught.value.errno == errno.ENFILE
     opened(files, 2)
     with pytest.raises(OSError):
         opened(files, 3)
-    files.discharge(1)
+    files.close(directory)
     files.close(handles[0])
     assert files.open_count == 2
     opened(files, 3)
