@@ -3,7 +3,7 @@
 
 What its /dev holds is looked at again when the last look is older than FRESH_NS; the numbers are read each time. Of
 two threads that would look at once, one goes: a container whose /dev does not answer costs one thread, and its
-other readers see the last list.
+other readers see the last list; before there is one they wait for it.
 """
 
 from libc.stdint cimport uint64_t
@@ -17,7 +17,7 @@ from procview._fast.devices cimport find_devices, name_of_device, size_of_device
 from procview._fast.host cimport host_boottime_ns
 from procview._fast.kept cimport read_path
 from procview._fast.layout cimport IO, IO_SERVICED, IO_STAT
-from procview._fast.posix cimport pthread_mutex_lock, pthread_mutex_unlock
+from procview._fast.posix cimport pthread_mutex_lock, pthread_mutex_unlock, usleep
 from procview._fast.scan cimport (
     Span,
     next_line,
@@ -28,11 +28,12 @@ from procview._fast.scan cimport (
     span_length,
     span_starts,
 )
-from procview._fast.snapshot cimport Disk, HOST_FILE, NEED_DISK_COUNTS, SCOPED
+from procview._fast.snapshot cimport Disk, FAILED, HOST_FILE, NEED_DISK_COUNTS, SCOPED
 
 
 cdef enum:
     FRESH_NS = 1000000000
+    FIRST_LOOK_MILLISECONDS = 2000
     DISKSTATS_BYTES = 4 << 20
 
 
@@ -55,6 +56,20 @@ cdef bint start_looking(const Host *host, Container *container) noexcept nogil:
         mine = True
     pthread_mutex_unlock(&container.lock)
     return mine
+
+
+cdef bint first_look_is_over(Container *container) noexcept nogil:
+    """Wait for whoever looks for the first time. False: that takes longer than any reader waits."""
+    cdef bint over = False
+    cdef int _i
+    for _i in range(FIRST_LOOK_MILLISECONDS):
+        pthread_mutex_lock(&container.lock)
+        over = container.devices.found_ns != 0
+        pthread_mutex_unlock(&container.lock)
+        if over:
+            break
+        usleep(1000)
+    return over
 
 
 cdef void store_devices(const Host *host, Container *container, Devices *devices) noexcept nogil:
@@ -190,6 +205,8 @@ cdef int read_disks(
                 found.count = 0   # or they are those of another process, with the same pid
                 found.has_root = False
             store_devices(host, container, &found)
+        elif not first_look_is_over(container):
+            return FAILED
         name_disks(snapshot, container)
     counted = scoped and read_counts(snapshot, host, groups, group)
     if not counted and snapshot.needs & NEED_DISK_COUNTS:

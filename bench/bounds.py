@@ -48,6 +48,9 @@ IDLE_WAKE_UPS = 0.0
 # The neighbour's 99th percentile, flooded / with as many readers of its own.
 NEIGHBOUR_RATIO = 2.0
 
+# How long a reader may wait when the daemon is killed.
+STALL_P99_MS = 300.0
+
 RESIDENT_BYTES = 60 * MIB
 # "Flat": what an allocator may keep between the first tenth of the reads and the last. A leak of two bytes a read would
 # show at 10^6 reads.

@@ -59,9 +59,9 @@ class State:
         return sum(count for name, count in self.counters.items() if name.startswith("fs_fallback"))
 
 
-def heading() -> str:
+def heading(module: str = "soak") -> str:
     lines = {
-        "command": f"python -m bench.soak {shlex.join(sys.argv[1:])}".rstrip(),
+        "command": f"python -m bench.{module} {shlex.join(sys.argv[1:])}".rstrip(),
         "kernel": f"{platform.release()} {platform.machine()}, {os.cpu_count()} CPUs",
         "versions": ", ".join([f"Python {platform.python_version()}", *map(_versioned, ("procview", "pyfuse3"))]),
     }

@@ -92,17 +92,9 @@ class Daemon:
                 self._locks.enter_context(held(self._lock))
             before = self._inherited()
             self._store.close_rest()
-            if self._at_start.slots:
+            if before is None:
                 # Before the file system is mounted: that may be below the run directory, which becomes a mount here.
-                succeed = self._predecessor is not None
-                self._publication = await stack.enter_async_context(
-                    prepared(
-                        self._run_directory,
-                        succeed=succeed,
-                        inherited=None if before is None else before.state.device,
-                        takeover_seconds=self._at_start.takeover_seconds,
-                    )
-                )
+                await self._prepare(stack, None)
             self._engine = open_engine(self._roots, self._settings)
             stack.callback(self._engine.close)
             self._operations = ViewOperations(
@@ -112,24 +104,33 @@ class Daemon:
                 callers_were_kept=lambda: self._callers.set(),
                 state=self._state,
             )
-            if before is not None:
-                self._loadavg_was_read()  # somebody's may be watched
             path = self._path if self._predecessor is None else place_beside(self._path)
+            inherited = None if before is None else before.connection
             mount = await stack.enter_async_context(
-                mounted(
-                    path,
-                    self._operations,
-                    lane_options=self._lane_options,
-                    inherited=None if before is None else before.connection,
-                )
+                mounted(path, self._operations, lane_options=self._lane_options, inherited=inherited)
             )
             if self._state is not None:
                 self._state.device = mount.device
                 stack.callback(forget, self._store, mount.device)
+            if before is not None:
+                # Afterwards: readers wait, and what they see is in place.
+                await self._prepare(stack, mount.device)
+                self._loadavg_was_read()  # somebody's may be watched
             self._path = real_place(self._path)
             stack.callback(self._withdraw)
             await self._serve(mount, signals)
         log.info("stopped")
+
+    async def _prepare(self, stack: AsyncExitStack, inherited: str | None) -> None:
+        """The slots, and a guard for them; views of the device that is ``inherited`` stay."""
+        if self._at_start.slots:
+            context = prepared(
+                self._run_directory,
+                succeed=self._predecessor is not None,
+                inherited=inherited,
+                takeover_seconds=self._at_start.takeover_seconds,
+            )
+            self._publication = await stack.enter_async_context(context)
 
     def _inherited(self) -> Inheritance | None:
         """What a daemon that died has left, if anything; and the memory for what this one leaves.
@@ -299,7 +300,7 @@ class Daemon:
         self._notifier.send("WATCHDOG=1")
         while not stop.is_set():
             try:
-                # The thread keeps the time, not this event loop: the loop may be asleep in a read(2) of /dev/fuse whose
+                # Who asks keeps the time, not this event loop: the loop may be asleep in a read(2) of /dev/fuse whose
                 # request was taken back (its reader was killed), and then the question itself wakes it.
                 if await answers(self._path, seconds * 0.9, after_seconds=seconds / 2):
                     if not stop.is_set():

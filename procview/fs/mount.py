@@ -7,7 +7,8 @@ that is not procview's own.
 import errno
 import logging
 import os
-import time
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
@@ -39,21 +40,38 @@ class MountError(Exception):
     """The mount cannot be made or has gone; the text says why."""
 
 
+_ASK = """
+import os, sys, time
+time.sleep(float(sys.argv[2]))
+try:
+    os.statvfs(sys.argv[1])
+except OSError as error:
+    sys.exit(error.errno)
+"""
+
+
 async def answers(path: str, deadline_seconds: float = PROBE_SECONDS, *, after_seconds: float = 0) -> bool:
-    """Whether the FUSE file system at ``path`` serves requests, asked in a thread that first waits ``after_seconds``.
+    """Whether the FUSE file system at ``path`` serves requests, asked by a process that first waits ``after_seconds``.
 
     statfs(2) is the one question that the kernel never answers from a cache. Raises OSError, ENOTCONN when the daemon
     behind it is dead.
     """
-
-    def ask() -> None:
-        time.sleep(after_seconds)
-        os.statvfs(path)
-
-    with trio.move_on_after(deadline_seconds):
-        await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
-        return True
-    return False
+    # Not by a thread: one that waits for this very daemon keeps it from ending when it is killed, and its connection
+    # and whoever waits for it with it. A process of its own holds nothing that is ours.
+    words = [sys.executable, "-I", "-S", "-c", _ASK, path, str(after_seconds)]
+    process = await trio.lowlevel.open_process(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, cwd="/"
+    )
+    try:
+        with trio.move_on_after(deadline_seconds):
+            status = await process.wait()
+            if status > 0:
+                raise OSError(status, os.strerror(status), path)
+            return status == 0
+        return False
+    finally:
+        if process.returncode is None:
+            process.kill()  # and not waited for: that may take until the question is answered
 
 
 class Mount:
@@ -168,9 +186,12 @@ async def mounted(
         path = real_place(path)
         if inherited is None:
             await _clear(path)
-        stack.enter_context(directories(path))
-        if os.path.islink(path) or not os.path.isdir(path):
-            raise MountError(f"{path}: is not a directory")
+            stack.enter_context(directories(path))
+            if os.path.islink(path) or not os.path.isdir(path):
+                raise MountError(f"{path}: is not a directory")
+        else:
+            # It is a file system that nobody serves yet: whatever asks it would wait for us.
+            stack.callback(_remove_directory, path)
         linger(lambda: operations.blocking_now)
         lane = None
         if lane_options is not None:
@@ -211,6 +232,11 @@ def directories(path: str) -> Iterator[None]:
         for directory in reversed(made):
             with suppress(OSError):
                 os.rmdir(directory)
+
+
+def _remove_directory(path: str) -> None:
+    with suppress(OSError):
+        os.rmdir(path)
 
 
 async def _clear(path: str) -> None:

@@ -89,7 +89,9 @@ class Skeleton:
         names = [name for name in names if os.path.exists(f"/{name}")]
         for tree in trees_of(names):
             for path in (self.ctl(tree), self.src(tree)):
-                os.makedirs(path, 0o755, exist_ok=True)
+                # What is mounted there is not asked: it may be a view that nobody serves yet.
+                if top_mount(path) is None:
+                    os.makedirs(path, 0o755, exist_ok=True)
             self._share(tree)
             self._enslave(tree)
         self._write(names)
