@@ -4,6 +4,7 @@
 
 import contextlib
 import os
+import platform
 from collections.abc import Iterator
 
 import pytest
@@ -24,6 +25,15 @@ def options(mode: str | None = None) -> list[str]:
     """For ``procview serve``; ``mode`` for a test that is about one of them."""
     mode = wanted() if mode is None else mode
     return ["--no-lane"] if mode == NONE else ["--lane", "--transport", mode]
+
+
+WHY_NOT_CONTINUED = "no connection outlives its daemon with rings, without a lane, or before Linux 6.9"
+
+
+def continues() -> bool:
+    """Whether the next daemon goes on with the connection of one that was killed."""
+    major, minor = (int(word) for word in platform.release().split(".")[:2])
+    return wanted() == DEV and (major, minor) >= (6, 9)
 
 
 @contextlib.contextmanager

@@ -300,9 +300,13 @@ class Daemon:
         self._notifier.send("WATCHDOG=1")
         while not stop.is_set():
             try:
-                # Who asks keeps the time, not this event loop: the loop may be asleep in a read(2) of /dev/fuse whose
-                # request was taken back (its reader was killed), and then the question itself wakes it.
-                if await answers(self._path, seconds * 0.9, after_seconds=seconds / 2):
+                # Without a lane who asks keeps the time, not this event loop: the loop may be asleep in a read(2) of
+                # /dev/fuse whose request was taken back (its reader was killed), and then the question wakes it.
+                pause = seconds / 2
+                if not mount.may_oversleep:
+                    await trio.sleep(pause)
+                    pause = 0
+                if await answers(self._path, pause + seconds * 0.4, after_seconds=pause):
                     if not stop.is_set():
                         mount.check()
                     self._notifier.send("WATCHDOG=1", self._status())

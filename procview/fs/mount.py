@@ -110,6 +110,11 @@ class Mount:
         """
         return self._lane.device if self._lane is not None and self._lane.can_be_continued else None
 
+    @property
+    def may_oversleep(self) -> bool:
+        """Whether the event loop may be asleep until the next request comes: it reads /dev/fuse itself."""
+        return self._lane is None
+
     def counters(self) -> dict[str, int]:
         """What the lane counts; nothing without one."""
         return {} if self._lane is None else self._lane.counters()

@@ -93,8 +93,7 @@ class TestDaemon:
 
     def test_ready_reloading_stopping(self, place: Place, manager: Manager) -> None:
         daemon = place.start(ready=False, NOTIFY_SOCKET=manager.address)
-        ready = manager.next()
-        assert ready["READY"] == "1"
+        ready = manager.until("READY")  # before that, what it leaves for the next one
         assert str(place.mount) in ready["STATUS"]
         # READY means that reads are served from now on.
         assert (place.mount / "proc/uptime").read_bytes()

@@ -97,7 +97,8 @@ def test_a_killed_daemon_is_followed_by_the_standby_and_views_come_back(served: 
         os.kill(before, signal.SIGKILL)
         assert served.will_serve(than=before) == waiting
         assert time.monotonic() < died + SECOND
-    assert served.said.count("(the standby), with 0 descriptors") == 5
+    kept = 2 if lane.continues() else 0
+    assert served.said.count(f"(the standby), with {kept} descriptors") == 5
     assert served.said.count("is served by another procview") == 0
     served.send(signal.SIGTERM)
     assert served.ends() == 0
@@ -133,7 +134,9 @@ def test_sighup_exchanges_the_daemon_and_containers_keep_their_views(served: Ser
     while not served.serves(than=before):
         assert "proc/uptime" in published(served.skeleton)
         assert served.process.poll() is None
-    served.says(f"the daemon is pid {served.daemon()}, which has taken over")
+    # By the standby if it can go on with the connection, else by a successor.
+    how = "(the standby), with 2 descriptors" if lane.continues() else "which has taken over"
+    served.says(how)
     served.warm()
     served.send(signal.SIGTERM)
     assert served.ends() == 0
