@@ -16,9 +16,9 @@ from procview.mounts import mount_table
 from procview.shipped import packaging_file
 from procview.slots.publish import published
 from procview.slots.skeleton import Skeleton
-from tests import session
+from tests import session, shipped_unit
 from tests.daemon.process import eventually
-from tests.systemd.units import shown, systemctl
+from tests.systemd.units import Service, shown, systemctl
 from tests.timing import patient
 
 _UNITS = Path("/run/systemd/system")
@@ -97,12 +97,25 @@ def test_it_may_open_as_many_files_as_the_unit_says(unit: Unit) -> None:
     assert "Max open files            524288               524288" in limits
 
 
-def test_it_has_the_capabilities_that_the_unit_leaves_it_and_the_mounts_of_the_host(unit: Unit) -> None:
+def test_daemon_and_guard_have_the_capabilities_that_the_unit_leaves_them_and_the_mounts_of_the_host(
+    unit: Unit,
+) -> None:
     status = Path(f"/proc/{unit.pid}/status").read_text(encoding="utf-8")
-    held = int(status.split("CapEff:")[1].split()[0], 16)
-    assert held == 1 << 21 | 1 << 19 | 1 << 2 | 1 << 1  # sys_admin, sys_ptrace, dac_read_search, dac_override
+    expected = shipped_unit.mask(shipped_unit.capabilities())
+    assert shipped_unit.held(unit.pid) == shipped_unit.held(unit.guard().pid) == expected
     assert "NoNewPrivs:\t1\n" in status
+    assert "Seccomp:\t2\n" in status
     assert Path(f"/proc/{unit.pid}/ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink()
+    assert Path(f"/proc/{unit.pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
+
+
+@pytest.mark.parametrize("users", ["no", "yes"], ids=["the host's users", "users of its own"])
+def test_what_the_unit_leaves_it_is_enough_to_tell_who_reads(unit: Unit, users: str) -> None:
+    service = Service.start(unit.directory / "run/fs", ["MemoryMax=100M", f"PrivateUsers={users}"])
+    try:
+        assert service.read("proc/meminfo").split()[1] == str(100 << 10)
+    finally:
+        service.stop()
 
 
 def test_reload_reads_the_configuration_again(unit: Unit) -> None:

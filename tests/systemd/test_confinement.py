@@ -1,0 +1,43 @@
+"""What a process can do that is shut in by the unit's own lines, whoever has taken it over."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests import session, shipped_unit
+from tests.systemd import confined
+from tests.timing import patient
+
+
+def test_who_takes_the_daemon_over_gets_what_the_daemon_needs_and_no_more() -> None:
+    with session.temporary_directory() as directory:
+        private = directory / "private"
+        private.touch(0o600)
+        (directory / "folder").mkdir()
+        private = private.rename(directory / "folder/private")
+        subprocess.run(["chown", "-R", "1:1", str(directory / "folder")], check=True)
+        (directory / "folder").chmod(0o700)
+        disk = next(str(path) for path in sorted(Path("/dev").glob("vd?")))
+        properties = [f"--property={line}" for line in shipped_unit.hardening()]
+        done = subprocess.run(
+            ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={session.new_name()}.service",
+             *properties, sys.executable, "-I", "-c", Path(confined.__file__).read_text(encoding="utf-8"), disk,
+             str(private)],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patient(30), check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert dict(line.split(": ") for line in done.stdout.splitlines()) == {
+        "sealed memory": "good",
+        "/dev/fuse": "good",
+        "a disk": "EPERM",
+        "a file of another user's": "EACCES",
+        "a namespace": "EPERM",
+        "another one's namespace": "EPERM",
+        "an owner": "EPERM",
+        "another user": "EPERM",
+        "another root": "EPERM",
+        "ptrace": "EPERM",
+        "a network": "EAFNOSUPPORT",
+        "the host's name": "EPERM",
+        "written memory that is executed": "EPERM",
+    }
