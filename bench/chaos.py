@@ -78,7 +78,7 @@ def supervised(work: Path) -> Iterator[Supervised]:
     """It is ended, and its slots are taken down, whatever happens."""
     run_directory, log = work / "run", work / "log"
     config = work / "procview.toml"
-    config.write_text(os.environ.get("CHAOS_CONFIG", ""), encoding="utf-8")
+    config.write_text("", encoding="utf-8")
     command = [sys.executable, "-m", "procview", "supervise", "--steady-seconds", "0"]
     command += ["--run-directory", str(run_directory), "--config", str(config)]
     environment = {key: value for key, value in os.environ.items() if key not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}

@@ -12,17 +12,52 @@ if TYPE_CHECKING:
     from procview.slots.skeleton import Skeleton
 
 ANSWER_SECONDS = 1.0
+PROMPT_SECONDS = 0.1
+"""What a daemon that serves, or the error of a connection that has ended, takes at most as a rule."""
 
 
 @click.command()
 @click.option("--remove", is_flag=True, help="Remove the slots as well; containers keep the host's files for good.")
+@click.option(
+    "--unless-served",
+    is_flag=True,
+    help="Only where no daemon serves: a process stays behind that gives the next one takeover_seconds to come.",
+)
 @settings_options
-def withdraw(remove: bool, settings: "Settings") -> None:
+def withdraw(remove: bool, unless_served: bool, settings: "Settings") -> None:
     """Take the views out of all containers, which read the host's files from then on.
 
     For when the daemon is dead or hangs (systemd: ExecStopPost). It asks no file system anything. A connection of ours
     that does not answer is ended; that of a daemon that answers is left, with its mount.
     """
+    if unless_served and remove:
+        raise click.UsageError("--remove and --unless-served do not go together")
+    if unless_served and _is_served(settings):
+        return
+    _withdraw(remove, settings)
+
+
+def _is_served(settings: "Settings") -> bool:
+    """Whether a daemon answers, or another process, which stays, will know; then there is nothing to do here."""
+    from procview.children import ask
+    from procview.mounts import top_mount
+
+    entry = top_mount(settings.mount_point)
+    if entry is None or not entry.ours:
+        return False
+    if not ask(lambda: str(os.statvfs(settings.mount_point)), PROMPT_SECONDS).timed_out:
+        return _answers(settings.mount_point)
+    # Somebody holds the connection of a dead daemon. The next one may be on its way, for which nobody is to wait here.
+    if os.fork():
+        click.echo(f"{settings.mount_point} does not answer; a daemon has {settings.takeover_seconds:g} s to come")
+        return True
+    os.setsid()
+    if ask(lambda: str(os.statvfs(settings.mount_point)), settings.takeover_seconds).text is None:
+        _withdraw(False, settings)
+    raise SystemExit(0)
+
+
+def _withdraw(remove: bool, settings: "Settings") -> None:
     from procview.lock import holder
     from procview.slots.publish import cut_off
     from procview.slots.publish import withdraw as withdraw_views

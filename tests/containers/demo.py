@@ -1,10 +1,12 @@
-"""``./dev demo``: a container and its host, side by side; then the daemon dies, and comes back.
+"""``./dev demo``: a container and its host, side by side; then the daemon dies, and comes back; then it is killed again
+and again under ``procview supervise``, and a reader does not notice.
 
 The views get into the container by the hook, as with any engine.
 """
 
 import itertools
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -17,7 +19,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from tests import session
+from procview.lock import holder
+from tests import lane, session
 from tests.containers import engines
 from tests.containers.cgroups import Limits
 from tests.containers.engines import Container
@@ -34,6 +37,19 @@ COMMANDS = (
     "lscpu | head",
     "cat /proc/partitions",
 )
+KILLS = 20
+READS = """
+reads=0 failed=0 over=
+trap over=1 USR1
+exec 3<&0
+(read -r _ <&3; kill -USR1 $$) &
+while [ -z "$over" ]; do
+    [ "$(cat /proc/meminfo | head -1)" = "MemTotal:         524288 kB" ] || failed=$((failed + 1))
+    reads=$((reads + 1))
+done
+echo "while cat /proc/meminfo: $reads times, failures: $failed"
+"""
+"""A failure is whatever does not show the container's own memory: an error, or the host's."""
 _GAP = " │ "
 _NARROWEST_COLUMN = 60
 _WIDEST_COLUMN = 86
@@ -65,6 +81,9 @@ class Page:
     def _paint(self, code: str, text: str) -> str:
         return f"\033[{code}m{text}\033[0m" if self._colour else text
 
+    def heading(self, text: str) -> str:
+        return self._paint("1;36", text)
+
     def say(self, text: str) -> None:
         print(text, flush=True)
 
@@ -93,7 +112,7 @@ class Page:
 
     def alone(self, title: str, command: Sequence[str], result: subprocess.CompletedProcess[str]) -> None:
         """What one command says in the container, and its status."""
-        print(self._paint("1;36", title))
+        print(self.heading(title))
         print(self._paint("2", "─" * 3) + " " + self._paint("1", shlex.join(command)))
         print(_said(result) + self._paint("2", f"rc {result.returncode}"), end="\n\n", flush=True)
 
@@ -129,6 +148,7 @@ def _show(page: Page, undo: ExitStack) -> None:
         host = subprocess.run(script, capture_output=True, text=True, env=environment({}), timeout=30, check=False)
         page.section(command, _said(container.run(script)), _said(host))
     _show_degradation(page, daemon, container)
+    _show_takeover(page, daemon, container)
 
 
 def _show_degradation(page: Page, daemon: Daemon, container: Container) -> None:
@@ -143,6 +163,42 @@ def _show_degradation(page: Page, daemon: Daemon, container: Container) -> None:
     page.alone(f"kill -9 {pid}: the daemon is dead; the same container", command, result)
     daemon.start_again()
     page.alone("the daemon is started again; the same container", command, container.run(command))
+
+
+def _show_takeover(page: Page, daemon: Daemon, container: Container) -> None:
+    """The same container, whose daemon has somebody now who keeps its connection for the next one."""
+    if not lane.continues():
+        page.say(f"(this is Linux {platform.release()}: {lane.WHY_NOT_CONTINUED})")
+        return
+    daemon.terminate()
+    argv = [sys.executable, "-m", "procview", "supervise", "--steady-seconds", "0", *daemon.options]
+    with daemon.log.open("ab") as log:
+        supervisor = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        pid = _next_daemon(daemon, 0)
+        while _total_mib(container.run(["free", "-m"]).stdout) > MEMORY_BYTES >> 20:
+            time.sleep(0.05)
+        reader = container.popen(["sh", "-c", READS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(KILLS):
+            time.sleep(0.3)
+            os.kill(pid, signal.SIGKILL)
+            pid = _next_daemon(daemon, pid)
+        said, _ = reader.communicate("stop\n", timeout=30)
+        page.say(page.heading(f"{KILLS} times kill -9, under procview supervise; the same container, all the time"))
+        page.say(said)
+    finally:
+        supervisor.terminate()
+        supervisor.wait(30)
+
+
+def _next_daemon(daemon: Daemon, than: int) -> int:
+    """Wait for another daemon than ``than``; its pid."""
+    deadline = time.monotonic() + 30
+    while (owner := holder(f"{daemon.run_directory}/lock")) is None or owner.pid in (None, than):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"there is no daemon any more:\n{daemon.said()}")
+        time.sleep(0.005)
+    return int(owner.pid or 0)
 
 
 def _total_mib(free: str) -> int:

@@ -3,6 +3,7 @@
 One daemon for the module: each test begins with one that serves and leaves one that does.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from procview.mounts import mount_table
 from procview.shipped import packaging_file
 from procview.slots.publish import published
 from procview.slots.skeleton import Skeleton
-from tests import session, shipped_unit
+from tests import lane, session, shipped_unit
 from tests.daemon.process import eventually
 from tests.systemd.units import Service, shown, systemctl
 from tests.timing import patient
@@ -158,6 +159,33 @@ def test_when_the_guard_is_killed_as_well_nobody_is_left_with_errors(unit: Unit)
     assert unit.restarts() == before + 1
     fs = [entry for entry in mount_table() if entry.path == unit.skeleton.ctl("proc/meminfo") and entry.ours]
     assert len(fs) == 1, "nothing of the dead one is below"
+
+
+def test_the_next_one_goes_on_and_no_reader_notices(unit: Unit) -> None:
+    """systemd keeps the connection. How long a start takes here, nobody shall withdraw."""
+    if not lane.continues():
+        pytest.skip(lane.WHY_NOT_CONTINUED)
+    config = unit.directory / "config.toml"
+    config.write_text("takeover_seconds = 600\n", encoding="ascii")
+    systemctl("restart", unit.name)
+    assert shown(unit.name, "NFileDescriptorStore") == "2"
+    read = os.open(unit.skeleton.ctl("proc/vmstat"), os.O_RDONLY)
+    try:
+        begin = os.read(read, 100)
+        kept = os.pread(read, 1 << 20, 1)
+        old, before, views = unit.pid, unit.restarts(), published(unit.skeleton)
+        systemctl("kill", "--kill-whom=main", "-s", "KILL", unit.name)
+        waited = unit.read("proc/uptime")  # it is the next one that answers
+        assert waited
+        assert os.pread(read, 1 << 20, 1) == kept
+        assert kept.startswith(begin[1:])
+        eventually(lambda: unit.serves(than=old), "the next one")
+        assert (unit.restarts(), published(unit.skeleton)) == (before + 1, views)
+        assert shown(unit.name, "NFileDescriptorStore") == "2"
+    finally:
+        os.close(read)
+        config.write_text("", encoding="ascii")
+        systemctl("restart", unit.name)
 
 
 @pytest.mark.slow
