@@ -15,11 +15,14 @@ cdef struct MeminfoNumber:
     uint64_t hosts_value
     int source
     int width         # of the new number, blanks on its left included
+    size_t end        # in ``zeros``: where the number ends
+    uint64_t beyond   # the least number that does not fit its width
 
 cdef struct MeminfoText:
     int references
     int64_t read_ns   # CLOCK_MONOTONIC
     Text text
+    Text zeros        # the same lines, each number that may be replaced a 0 that fills its width
     MeminfoNumber *numbers
     int count
     Span rest         # the text after the last of them
