@@ -44,12 +44,23 @@ cdef void counters_resume(
     counters.source = source
 
 
-cdef bint counters_settle(Counters *counters, uint64_t source, int count, uint64_t *values) noexcept nogil:
+cdef void settle(Counters *counters, int which, uint64_t value) noexcept nogil:
+    value += counters.start[which]
+    # As a signed distance: start may have wrapped, and a counter that stands still is not behind.
+    if <long long>(value - counters.shown[which]) > 0:
+        counters.shown[which] = value
+
+
+cdef bint counters_settle(
+    Counters *counters, uint64_t source, int count, uint64_t *values, const int *touched, int touched_count
+) noexcept nogil:
     """Turn the kernel's ``values`` into those to show, in place. False when memory ran out.
 
-    Another ``count`` than before means other counters. The owner holds the lock.
+    Another ``count`` than before means other counters. ``touched`` are those that may be anything but 0 (a count of -1:
+    all may be). With the same source as before the others have not moved: most names of vmstat nobody counts here.
+    The owner holds the lock.
     """
-    cdef uint64_t value
+    cdef int which
     cdef int i
     if counters.count != count:
         if not make_room(counters, count):
@@ -63,10 +74,8 @@ cdef bint counters_settle(Counters *counters, uint64_t source, int count, uint64
             counters.start[i] = counters.shown[i] - values[i]
         counters.source = source
     else:
-        for i in range(count):
-            value = counters.start[i] + values[i]
-            # As a signed distance: start may have wrapped, and a counter that stands still is not behind.
-            if <long long>(value - counters.shown[i]) > 0:
-                counters.shown[i] = value
+        for i in range(count if touched_count < 0 else touched_count):
+            which = i if touched_count < 0 else touched[i]
+            settle(counters, which, values[which])
     memcpy(values, counters.shown, <size_t>count * sizeof(uint64_t))
     return True

@@ -9,7 +9,7 @@ other readers see the last list; before there is one they wait for it.
 from libc.stdint cimport uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, qsort, realloc
-from libc.string cimport memchr, memcpy, memset, strcmp
+from libc.string cimport memchr, memcpy, memset, strcmp, strlen
 
 from procview._fast.cgroup cimport Group, Groups, group_read, group_version
 from procview._fast.container cimport INIT_GONE, Device, Devices, init_state
@@ -89,6 +89,7 @@ cdef bint add_disk(
     Snapshot *snapshot, unsigned int major, unsigned int minor, uint64_t size_sectors, const char *name
 ) noexcept nogil:
     cdef Disk *larger
+    cdef Disk *disk
     cdef int capacity
     if snapshot.disk_count == snapshot.disk_capacity:
         capacity = snapshot.disk_capacity * 2 if snapshot.disk_capacity else 8
@@ -97,11 +98,12 @@ cdef bint add_disk(
             return False
         snapshot.disks = larger
         snapshot.disk_capacity = capacity
-    memset(&snapshot.disks[snapshot.disk_count], 0, sizeof(Disk))
-    snapshot.disks[snapshot.disk_count].major = major
-    snapshot.disks[snapshot.disk_count].minor = minor
-    snapshot.disks[snapshot.disk_count].size_sectors = size_sectors
-    snprintf(snapshot.disks[snapshot.disk_count].name, 64, b"%s", name)
+    disk = &snapshot.disks[snapshot.disk_count]
+    memset(disk, 0, sizeof(Disk))
+    disk.major = major
+    disk.minor = minor
+    disk.size_sectors = size_sectors
+    memcpy(disk.name, name, min(strlen(name), sizeof(disk.name) - 1))
     snapshot.disk_count += 1
     return True
 
@@ -131,7 +133,7 @@ cdef void name_root(const Devices *devices, char *name) noexcept nogil:
     """``sda``; where another node has that name, the root disk's own node's, or else the first free of sda, sdb ..."""
     cdef const Device *root = &devices.list[0]
     cdef int i
-    snprintf(name, 64, b"sda")
+    memcpy(name, b"sda", 4)
     if not name_is_taken(devices, name, root):
         return
     for i in range(1, devices.count):

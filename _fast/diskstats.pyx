@@ -6,9 +6,10 @@ There are as many columns as the host has.
 """
 
 from libc.stdint cimport uint64_t
+from libc.string cimport memset
 
 from procview._fast.snapshot cimport Disk
-from procview._fast.text cimport put_char, put_str, put_u64, put_u64_right
+from procview._fast.text cimport put, put_char, put_str, put_u64, put_u64_right
 
 
 cdef void render_diskstats(const Snapshot *snapshot, Text *out) noexcept nogil:
@@ -16,10 +17,9 @@ cdef void render_diskstats(const Snapshot *snapshot, Text *out) noexcept nogil:
     cdef uint64_t fields[17]
     cdef int field
     cdef int i
+    memset(fields, 0, sizeof(fields))
     for i in range(snapshot.disk_count):
         disk = &snapshot.disks[i]
-        for field in range(17):
-            fields[field] = 0
         fields[0] = disk.read_count
         fields[2] = disk.read_bytes // 512
         fields[4] = disk.write_count
@@ -32,6 +32,9 @@ cdef void render_diskstats(const Snapshot *snapshot, Text *out) noexcept nogil:
         put_char(out, c" ")
         put_str(out, disk.name)
         for field in range(snapshot.diskstats_columns - 3):
-            put_char(out, c" ")
-            put_u64(out, fields[field] if field < 17 else 0)
+            if field < 17 and fields[field]:
+                put_char(out, c" ")
+                put_u64(out, fields[field])
+            else:
+                put(out, b" 0", 2)   # most of them
         put_char(out, c"\n")

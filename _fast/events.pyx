@@ -9,12 +9,13 @@ devices, which the I/O controller counts. Kills are in memory.events (v1: memory
 
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport realloc
-from libc.string cimport memcmp, memset
+from libc.string cimport memset
 
 from procview._fast.cgroup cimport Group, group_deaths, group_read, group_version
 from procview._fast.counters cimport counters_settle
 from procview._fast.devices cimport stands_on_others
 from procview._fast.layout cimport IO, IO_STAT, MEMORY, MEMORY_EVENTS, MEMORY_STAT
+from procview._fast.memory_stat cimport stat_line_name
 from procview._fast.posix cimport pthread_mutex_lock, pthread_mutex_unlock
 from procview._fast.records cimport save_events
 from procview._fast.scan cimport (
@@ -29,8 +30,8 @@ from procview._fast.scan cimport (
     span_starts,
 )
 from procview._fast.snapshot cimport FAILED, SCOPED
-from procview._fast.templates cimport VmstatLine, VmstatText
-from procview._fast.vmstat_host cimport EVENT, KILLS, PAGES_IN, PAGES_OUT, bucket_of, vmstat_take
+from procview._fast.templates cimport EVENT_NONE, EVENT_UNKNOWN, StatLine, StatLines, VmstatLine, VmstatText
+from procview._fast.vmstat_host cimport EVENT, PAGES_IN, PAGES_OUT, bucket_of, vmstat_take
 
 
 cdef struct Blocks:
@@ -40,31 +41,44 @@ cdef struct Blocks:
     uint64_t written_kb
 
 
-cdef void take_memory_stat(const VmstatText *vmstat, Span text, bint v1, uint64_t *events) noexcept nogil:
+cdef void touch(Snapshot *snapshot, int event, uint64_t value) noexcept nogil:
+    snapshot.events[event] = value
+    if 0 <= snapshot.touched_count < snapshot.events_capacity:
+        snapshot.touched[snapshot.touched_count] = event
+        snapshot.touched_count += 1
+    else:
+        snapshot.touched_count = -1
+
+
+cdef int find_event(const VmstatText *vmstat, Span name) noexcept nogil:
+    cdef int i
+    if span_length(name) == 0:
+        return EVENT_NONE
+    i = vmstat.first[bucket_of(name)]
+    while i >= 0 and not span_is(vmstat.lines[i].name, name.at, span_length(name)):
+        i = vmstat.lines[i].following
+    return i if i >= 0 else EVENT_NONE
+
+
+cdef void take_memory_stat(Snapshot *snapshot, StatLines *stat) noexcept nogil:
     """v1: the keys that count the cgroup with all below it, without their ``total_``. Of what is no key, nothing is
     known to be the container's.
     """
-    cdef Span line
-    cdef Span name
-    cdef uint64_t value
+    cdef const VmstatText *vmstat = snapshot.vmstat
+    cdef StatLine *line
     cdef int i
-    while next_line(&text, &line):
-        if v1:
-            if not span_starts(line, b"total_", 6):
-                continue
-            line.at += 6
-        if not scan_word(&line, &name):
+    if stat.names != vmstat.names:
+        for i in range(stat.capacity):
+            stat.lines[i].event = EVENT_UNKNOWN
+        stat.names = vmstat.names
+    for i in range(stat.count):
+        line = &stat.lines[i]
+        if line.at == NULL:
             continue
-        i = vmstat.first[bucket_of(name)]
-        while i >= 0:
-            if (
-                span_length(vmstat.lines[i].name) == span_length(name)
-                and memcmp(vmstat.lines[i].name.at, name.at, span_length(name)) == 0
-                and scan_u64(&line, &value)
-            ):
-                events[i] = value
-                break
-            i = vmstat.lines[i].following
+        if line.event == EVENT_UNKNOWN:
+            line.event = find_event(vmstat, stat_line_name(line))
+        if line.event >= 0:
+            touch(snapshot, line.event, line.value)
 
 
 cdef uint64_t value_behind(Span line, const char *key, size_t length) noexcept nogil:
@@ -129,11 +143,16 @@ cdef uint64_t source_of(const Group *group, int which) noexcept nogil:
 
 cdef bint reserve_events(Snapshot *snapshot, int count) noexcept nogil:
     cdef uint64_t *larger
+    cdef int *places
     if snapshot.events_capacity < count:
         larger = <uint64_t *>realloc(snapshot.events, <size_t>count * sizeof(uint64_t))
         if larger == NULL:
             return False
         snapshot.events = larger
+        places = <int *>realloc(snapshot.touched, <size_t>count * sizeof(int))
+        if places == NULL:
+            return False
+        snapshot.touched = places
         snapshot.events_capacity = count
     return True
 
@@ -160,15 +179,14 @@ cdef int read_events(
         scan_keyed(span(snapshot.scratch.data, snapshot.scratch.length), b"oom_kill", &kills)
     count_events(snapshot, &blocks, kills, counted)
     if counted:
-        take_memory_stat(
-            vmstat, span(snapshot.memory_stat.data, snapshot.memory_stat.length), group_version(groups, group) == 1,
-            snapshot.events
-        )
+        take_memory_stat(snapshot, &snapshot.stat_lines)
     source = (source_of(group, MEMORY_STAT) if counted else 0) * 31 + (
         source_of(scope.of[IO], IO_STAT) if blocks.known else 0
     )
     pthread_mutex_lock(&container.lock)
-    settled = counters_settle(&container.events, source, vmstat.count, snapshot.events)
+    settled = counters_settle(
+        &container.events, source, vmstat.count, snapshot.events, snapshot.touched, snapshot.touched_count
+    )
     if settled:
         save_events(container)
     pthread_mutex_unlock(&container.lock)
@@ -177,18 +195,23 @@ cdef int read_events(
 
 cdef void count_events(Snapshot *snapshot, const Blocks *blocks, uint64_t kills, bint counted) noexcept nogil:
     """All but what memory.stat counts. Where a controller is absent: the host's."""
+    cdef const VmstatText *vmstat = snapshot.vmstat
     cdef const VmstatLine *line
-    cdef uint64_t value
+    cdef int which
     cdef int i
-    for i in range(snapshot.vmstat.count):
-        line = &snapshot.vmstat.lines[i]
-        value = 0
+    memset(snapshot.events, 0, <size_t>vmstat.count * sizeof(uint64_t))
+    snapshot.touched_count = 0
+    for i in range(vmstat.other_count):
+        which = vmstat.order[vmstat.amount_count + i]
+        line = &vmstat.lines[which]
         if line.kind == PAGES_IN:
-            value = blocks.read_kb if blocks.known else line.hosts
+            touch(snapshot, which, blocks.read_kb if blocks.known else line.hosts)
         elif line.kind == PAGES_OUT:
-            value = blocks.written_kb if blocks.known else line.hosts
-        elif line.kind == KILLS:
-            value = kills if counted else line.hosts
-        elif line.kind == EVENT and not counted:
-            value = line.hosts
-        snapshot.events[i] = value
+            touch(snapshot, which, blocks.written_kb if blocks.known else line.hosts)
+        else:
+            touch(snapshot, which, kills if counted else line.hosts)
+    if counted:
+        return
+    for i in range(vmstat.count):
+        if vmstat.lines[i].kind == EVENT:
+            touch(snapshot, i, vmstat.lines[i].hosts)

@@ -6,6 +6,8 @@ controller does not reach down to the container, usage lines are the host's, cut
 """
 
 from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
+
 from procview._fast.meminfo_host cimport (
     ACTIVE,
     AVAILABLE,
@@ -20,6 +22,7 @@ from procview._fast.meminfo_host cimport (
     SWAP_FREE,
     SWAP_TOTAL,
     TOTAL,
+    ZERO,
 )
 from procview._fast.scan cimport span_length
 from procview._fast.snapshot cimport (
@@ -34,15 +37,15 @@ from procview._fast.snapshot cimport (
     STAT_SLAB_RECLAIMABLE,
 )
 from procview._fast.templates cimport MeminfoNumber, MeminfoText
-from procview._fast.text cimport put, put_u64_right, text_reserve
+from procview._fast.text cimport put, put_u64_right, text_reserve, write_u64
 
 
 cdef bint value_of(const Memory *memory, int source, uint64_t hosts, uint64_t *kb) noexcept nogil:
     """The container's number for a line, in kB (pages for HugePages_*). False where the host's line stays."""
     cdef const uint64_t *stat = memory.stat
     cdef uint64_t total_kb
-    if source >= 0 and memory.has_usage:
-        kb[0] = stat[source] >> 10
+    if source >= ZERO and memory.has_usage:
+        kb[0] = stat[source] >> 10 if source >= 0 else 0
         return True
     total_kb = memory.total_bytes >> 10
     if source == TOTAL:
@@ -98,16 +101,51 @@ cdef uint64_t huge_pages_of(const HugePages *huge, int source) noexcept nogil:
 
 
 cdef void render_meminfo(const Snapshot *snapshot, Text *out) noexcept nogil:
+    if not fill_in(snapshot, out):
+        write_lines(snapshot, out)
+
+
+cdef bint fill_in(const Snapshot *snapshot, Text *out) noexcept nogil:
+    """Copy the lines at once, and write over those numbers that are not 0. False, and nothing is written, where one
+    does not fit its place.
+    """
+    cdef const MeminfoText *meminfo = snapshot.meminfo
+    cdef const MeminfoNumber *number
+    cdef size_t width
+    cdef char *copy
+    cdef uint64_t value
+    cdef int i
+    if not text_reserve(out, meminfo.zeros.length):
+        return False
+    copy = out.data + out.length
+    memcpy(copy, meminfo.zeros.data, meminfo.zeros.length)
+    for i in range(meminfo.count):
+        number = &meminfo.numbers[i]
+        if value_of(&snapshot.memory, number.source, number.hosts_value, &value):
+            if value >= number.beyond:
+                return False
+            if value:
+                write_u64(copy + number.end, value)
+        else:
+            width = <size_t>number.width
+            if span_length(number.hosts) != width:
+                return False
+            memcpy(copy + number.end - width, number.hosts.at, width)
+    out.length += meminfo.zeros.length
+    return True
+
+
+cdef void write_lines(const Snapshot *snapshot, Text *out) noexcept nogil:
+    """Number by number, each as long as it is: 100 GB and more do not fit the kernel's columns either."""
     cdef const MeminfoText *meminfo = snapshot.meminfo
     cdef const MeminfoNumber *number
     cdef uint64_t value
     cdef int i
-    text_reserve(out, meminfo.text.length)
     for i in range(meminfo.count):
         number = &meminfo.numbers[i]
         put(out, number.before.at, span_length(number.before))
         if value_of(&snapshot.memory, number.source, number.hosts_value, &value):
-            put_u64_right(out, value, number.width)
+            put_u64_right(out, value, <size_t>number.width)
         else:
             put(out, number.hosts.at, span_length(number.hosts))
     put(out, meminfo.rest.at, span_length(meminfo.rest))

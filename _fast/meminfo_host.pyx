@@ -49,7 +49,7 @@ from procview._fast.snapshot cimport (
     STAT_ZSWAPPED,
 )
 from procview._fast.templates cimport MeminfoNumber
-from procview._fast.text cimport Text, put_char, text_free, text_init
+from procview._fast.text cimport Text, put, put_char, put_u64_right, text_free, text_init
 
 
 cdef struct Line:
@@ -164,6 +164,7 @@ cdef void meminfo_put(MeminfoText *meminfo) noexcept nogil:
     if count_down(&meminfo.references) > 0:
         return
     text_free(&meminfo.text)
+    text_free(&meminfo.zeros)
     free(meminfo.numbers)
     free(meminfo)
 
@@ -175,6 +176,7 @@ cdef MeminfoText *read_meminfo(Host *host, int64_t now) noexcept nogil:
     meminfo.references = 1
     meminfo.read_ns = now
     text_init(&meminfo.text)
+    text_init(&meminfo.zeros)
     if kept_read(
         host.keeper, &host.meminfo, host.proc_fd, b"meminfo", &meminfo.text, READ_ONCE
     ) <= 0 or not take_apart(meminfo):
@@ -252,7 +254,8 @@ cdef bint take_apart(MeminfoText *meminfo) noexcept nogil:
             return False
         written = digits.end
     meminfo.rest = span(written, <size_t>(rest.end - written))
-    return has_total
+    put(&meminfo.zeros, meminfo.rest.at, span_length(meminfo.rest))
+    return has_total and not meminfo.zeros.broken
 
 
 cdef bint number_is_zero(Span digits) noexcept nogil:
@@ -279,6 +282,10 @@ cdef bint add_number(
     number.hosts_value = number_of(digits)
     number.source = source
     number.width = width
+    number.beyond = 100000000 if width == 8 else 100000
+    put(&meminfo.zeros, number.before.at, span_length(number.before))
+    put_u64_right(&meminfo.zeros, 0, <size_t>width)
+    number.end = meminfo.zeros.length
     return True
 
 

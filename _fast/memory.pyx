@@ -7,7 +7,7 @@ unless a name says kb.
 
 from libc.stdint cimport uint64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcmp, memset, strlen
+from libc.string cimport memset, strlen
 
 from procview._fast.cgroup cimport Group, group_limit, group_number, group_read, group_version
 from procview._fast.kept cimport READ_ONCE, kept_read
@@ -29,17 +29,9 @@ from procview._fast.layout cimport (
     SWAP_USAGE,
 )
 from procview._fast.meminfo_host cimport meminfo_take
+from procview._fast.memory_stat cimport stat_lines_read
 from procview._fast.posix cimport memmem
-from procview._fast.scan cimport (
-    Span,
-    UNLIMITED,
-    next_line,
-    scan_u64,
-    scan_word,
-    span,
-    span_length,
-    span_starts,
-)
+from procview._fast.scan cimport Span, UNLIMITED, scan_u64, span
 from procview._fast.snapshot cimport (
     FAILED,
     HOST_FILE,
@@ -49,112 +41,11 @@ from procview._fast.snapshot cimport (
     NEED_MEMORY,
     NEED_SWAP,
     SCOPED,
-    STAT_ACTIVE_ANON,
-    STAT_ACTIVE_FILE,
-    STAT_ANON,
-    STAT_ANON_THP,
-    STAT_FILE,
-    STAT_FILE_DIRTY,
-    STAT_FILE_MAPPED,
-    STAT_FILE_THP,
-    STAT_FILE_WRITEBACK,
-    STAT_HUGETLB,
-    STAT_INACTIVE_ANON,
-    STAT_INACTIVE_FILE,
-    STAT_KERNEL_STACK,
-    STAT_PAGETABLES,
-    STAT_PERCPU,
-    STAT_SEC_PAGETABLES,
-    STAT_SHMEM,
-    STAT_SHMEM_THP,
     STAT_SLAB,
-    STAT_SLAB_RECLAIMABLE,
     STAT_SLAB_UNRECLAIMABLE,
-    STAT_SWAPCACHED,
-    STAT_UNEVICTABLE,
-    STAT_VMALLOC,
-    STAT_ZSWAP,
-    STAT_ZSWAPPED,
 )
+from procview._fast.templates cimport StatLines
 from procview._fast.text cimport Text
-
-
-cdef enum:
-    SLOTS = 128   # of each table; a power of two, several times the number of keys
-
-cdef struct Key:
-    const char *name     # NULL: no key here
-    size_t length
-    int which
-
-# By hash, the next free slot where two keys meet: memory.stat has 50 lines, and each is looked up.
-cdef Key v1_keys[SLOTS]
-cdef Key v2_keys[SLOTS]
-
-
-cdef unsigned int slot_of(const char *name, size_t length) noexcept nogil:
-    return (
-        <unsigned int>length * 7 + <unsigned char>name[length - 1] * 5 + <unsigned char>name[length // 2] * 3
-        + <unsigned char>name[length * 3 // 4]
-    ) & (SLOTS - 1)
-
-
-cdef void add_key(Key *table, const char *name, int which) noexcept:
-    cdef size_t length = strlen(name)
-    cdef unsigned int slot
-    if length == 0:
-        return
-    slot = slot_of(name, length)
-    while table[slot].name != NULL:
-        slot = (slot + 1) & (SLOTS - 1)
-    table[slot].name = name
-    table[slot].length = length
-    table[slot].which = which
-
-
-cdef void name_key(int which, const char *v1, const char *v2) noexcept:
-    add_key(v1_keys, v1, which)
-    add_key(v2_keys, v2, which)
-
-
-cdef int find_key(const Key *table, Span word) noexcept nogil:
-    """The STAT_ number of a key, or -1."""
-    cdef size_t length = span_length(word)
-    cdef unsigned int slot = slot_of(word.at, length)
-    while table[slot].name != NULL:
-        if table[slot].length == length and memcmp(table[slot].name, word.at, length) == 0:
-            return table[slot].which
-        slot = (slot + 1) & (SLOTS - 1)
-    return -1
-
-
-# "" where a version does not count it: stays 0, as the contract says.
-name_key(STAT_ANON, b"total_rss", b"anon")
-name_key(STAT_FILE, b"total_cache", b"file")
-name_key(STAT_KERNEL_STACK, b"", b"kernel_stack")
-name_key(STAT_PAGETABLES, b"", b"pagetables")
-name_key(STAT_SEC_PAGETABLES, b"", b"sec_pagetables")
-name_key(STAT_PERCPU, b"", b"percpu")
-name_key(STAT_VMALLOC, b"", b"vmalloc")
-name_key(STAT_SHMEM, b"total_shmem", b"shmem")
-name_key(STAT_ZSWAP, b"", b"zswap")
-name_key(STAT_ZSWAPPED, b"", b"zswapped")
-name_key(STAT_FILE_MAPPED, b"total_mapped_file", b"file_mapped")
-name_key(STAT_FILE_DIRTY, b"total_dirty", b"file_dirty")
-name_key(STAT_FILE_WRITEBACK, b"total_writeback", b"file_writeback")
-name_key(STAT_SWAPCACHED, b"total_swapcached", b"swapcached")
-name_key(STAT_ANON_THP, b"total_rss_huge", b"anon_thp")
-name_key(STAT_FILE_THP, b"", b"file_thp")
-name_key(STAT_SHMEM_THP, b"", b"shmem_thp")
-name_key(STAT_INACTIVE_ANON, b"total_inactive_anon", b"inactive_anon")
-name_key(STAT_ACTIVE_ANON, b"total_active_anon", b"active_anon")
-name_key(STAT_INACTIVE_FILE, b"total_inactive_file", b"inactive_file")
-name_key(STAT_ACTIVE_FILE, b"total_active_file", b"active_file")
-name_key(STAT_UNEVICTABLE, b"total_unevictable", b"unevictable")
-name_key(STAT_SLAB_RECLAIMABLE, b"", b"slab_reclaimable")
-name_key(STAT_SLAB_UNRECLAIMABLE, b"", b"slab_unreclaimable")
-name_key(STAT_SLAB, b"", b"slab")
-name_key(STAT_HUGETLB, b"", b"hugetlb")
 
 
 cdef int read_memory(Snapshot *snapshot, Host *host, Groups *groups, const Scope *scope) noexcept nogil:
@@ -178,7 +69,8 @@ cdef int read_memory(Snapshot *snapshot, Host *host, Groups *groups, const Scope
     memory.total_bytes = host_total
     if group != NULL:
         read_limits(memory, groups, group, host_total, &snapshot.scratch)
-        read_stat(memory, groups, group, &snapshot.memory_stat, &snapshot.scratch)
+        if not read_stat(memory, groups, group, &snapshot.stat_lines, &snapshot.memory_stat, &snapshot.scratch):
+            return FAILED
     if not memory.has_usage:
         snapshot.absent |= 1 << MEMORY
     if not snapshot.needs & NEED_HUGE_PAGES:
@@ -228,34 +120,19 @@ cdef void read_limits(
         memory.free_bytes = memory.total_bytes
 
 
-cdef void read_stat(
-    Memory *memory, Groups *groups, Group *group, Text *text, Text *scratch
+cdef bint read_stat(
+    Memory *memory, Groups *groups, Group *group, StatLines *lines, Text *text, Text *scratch
 ) noexcept nogil:
-    """Read memory.stat into ``text``, and from it what meminfo shows."""
-    cdef bint v1 = group_version(groups, group) == 1
-    cdef const Key *keys = &v1_keys[0]
-    cdef Span rest
-    cdef Span line
-    cdef Span word
+    """Read memory.stat into ``text``, and from it what meminfo shows. False when memory ran out."""
     cdef uint64_t value
-    cdef int which
-    if not v1:
-        keys = &v2_keys[0]
     if group_read(groups, group, MEMORY_STAT, text) <= 0:
-        return
-    rest = span(text.data, text.length)
-    while next_line(&rest, &line):
-        if v1 and not span_starts(line, b"total_", 6):
-            continue   # the cgroup without those below it
-        if not scan_word(&line, &word):
-            continue
-        which = find_key(keys, word)
-        if which >= 0 and scan_u64(&line, &value):
-            memory.stat[which] = value
-            memory.has_usage = True
-    if v1 and group_number(groups, group, KMEM_USAGE, &value, scratch) == 0:
+        return True
+    if not stat_lines_read(lines, text, group_version(groups, group), memory.stat, &memory.has_usage):
+        return False
+    if group_version(groups, group) == 1 and group_number(groups, group, KMEM_USAGE, &value, scratch) == 0:
         memory.stat[STAT_SLAB] = value
         memory.stat[STAT_SLAB_UNRECLAIMABLE] = value
+    return True
 
 
 cdef void read_swap(Memory *memory, Groups *groups, Group *group, uint64_t host_swap, Text *scratch) noexcept nogil:

@@ -21,11 +21,13 @@ from procview._fast.meminfo_host cimport meminfo_forget
 from procview._fast.posix cimport (
     ENOMEM,
     count_now,
+    count_u64,
     pthread_mutex_destroy,
     pthread_mutex_init,
     pthread_mutex_lock,
     pthread_mutex_unlock,
     set_bits,
+    u64_now,
 )
 from procview._fast.snapshot cimport (
     FAILED,
@@ -107,8 +109,8 @@ cdef Settings renderer_settings(Renderer *renderer) noexcept nogil:
 
 cdef void renderer_counts(Renderer *renderer, Counts *counts) noexcept nogil:
     """Since the start: reads and fallbacks; and how much there is now of the rest."""
+    counts.reads = u64_now(&renderer.reads)
     pthread_mutex_lock(&renderer.lock)
-    counts.reads = renderer.reads
     counts.fallbacks = renderer.fallbacks
     pthread_mutex_unlock(&renderer.lock)
     pthread_mutex_lock(&renderer.containers.lock)
@@ -191,9 +193,7 @@ cdef int render(Renderer *renderer, const ViewSpec *spec, Container *container, 
         if out.broken:
             verdict = FAILED
     give_back(renderer, snapshot)
-    pthread_mutex_lock(&renderer.lock)
-    renderer.reads += 1
-    pthread_mutex_unlock(&renderer.lock)
+    count_u64(&renderer.reads)
     return verdict
 
 

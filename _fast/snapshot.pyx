@@ -20,6 +20,7 @@ from procview._fast.layout cimport CONTROLLERS, MEMORY, MEMORY_BY_NODE, PRESSURE
 from procview._fast.load cimport read_load
 from procview._fast.meminfo_host cimport meminfo_put
 from procview._fast.memory cimport read_memory
+from procview._fast.memory_stat cimport stat_lines_free
 from procview._fast.scope cimport Scope, scope_put
 from procview._fast.text cimport text_clear, text_free
 from procview._fast.vmstat_host cimport vmstat_put
@@ -35,12 +36,14 @@ cdef void snapshot_init(Snapshot *snapshot) noexcept nogil:
 
 cdef void snapshot_free(Snapshot *snapshot) noexcept nogil:
     text_free(&snapshot.memory_stat)
+    stat_lines_free(&snapshot.stat_lines)
     text_free(&snapshot.numa_stat)
     text_free(&snapshot.pressure)
     text_free(&snapshot.scratch)
     text_free(&snapshot.more_scratch)
     free(snapshot.columns)
     free(snapshot.events)
+    free(snapshot.touched)
     free(snapshot.disks)
     give_back_shared(snapshot)
 

@@ -12,45 +12,69 @@ Where the memory controller does not reach down to the container, the lines that
 """
 
 from libc.stdint cimport uint64_t
+from procview._fast.posix cimport trailing_zeros
 from procview._fast.snapshot cimport Memory, STAT_FILE_DIRTY, STAT_FILE_WRITEBACK
 from procview._fast.templates cimport VmstatLine, VmstatText
 from procview._fast.text cimport put, put_u64, text_reserve
-from procview._fast.vmstat_host cimport AMOUNT, FREE, HOST_LIMIT, HUGE_PAGES, KIB, WRITE_PENDING
+from procview._fast.vmstat_host cimport FREE, HOST_LIMIT, HUGE_PAGES, KIB, WRITE_PENDING
+
+
+cdef uint64_t in_units(uint64_t amount_bytes, uint64_t unit) noexcept nogil:
+    """Shifted: thirty divisions cost as much as a system call. What is no power of two is not the kernel's."""
+    return amount_bytes >> trailing_zeros(unit) if unit & (unit - 1) == 0 else amount_bytes // unit
 
 
 cdef uint64_t value_of(const Snapshot *snapshot, const VmstatLine *line) noexcept nogil:
     cdef const Memory *memory = &snapshot.memory
     cdef uint64_t unit = snapshot.page_bytes
+    cdef uint64_t total
     if line.unit == KIB:
         unit = 1 << 10
     elif line.unit == HUGE_PAGES:
         unit = snapshot.huge_page_bytes
     if unit == 0:
         return 0
+    if line.source >= 0 and memory.has_usage:
+        return in_units(memory.stat[line.source], unit)
     if line.source == FREE and memory.has_free:
-        return memory.free_bytes // unit
+        return in_units(memory.free_bytes, unit)
     if line.source == HOST_LIMIT or not memory.has_usage:
-        return line.hosts if line.hosts < memory.total_bytes // unit else memory.total_bytes // unit
+        total = in_units(memory.total_bytes, unit)
+        return line.hosts if line.hosts < total else total
     if line.source == WRITE_PENDING:
-        return memory.stat[STAT_FILE_DIRTY] // unit + memory.stat[STAT_FILE_WRITEBACK] // unit
-    if line.source == FREE:
-        return 0   # usage cannot be read, as in meminfo
-    return memory.stat[line.source] // unit
+        return in_units(memory.stat[STAT_FILE_DIRTY], unit) + in_units(memory.stat[STAT_FILE_WRITEBACK], unit)
+    return 0   # FREE: usage cannot be read, as in meminfo
+
+
+cdef size_t write(const VmstatText *vmstat, size_t written, int which, uint64_t value, Text *out) noexcept nogil:
+    """All lines since those that were ``written``, this one's with its number: how far it is written then."""
+    cdef size_t at = vmstat.lines[which].at
+    if at == 0:
+        return written
+    put(out, vmstat.zeros.data + written, at - written)
+    put_u64(out, value)
+    return at + 1
 
 
 cdef void render_vmstat(const Snapshot *snapshot, Text *out) noexcept nogil:
     cdef const VmstatText *vmstat = snapshot.vmstat
-    cdef const VmstatLine *line
+    cdef const uint64_t *events = snapshot.events
     cdef uint64_t value
     cdef size_t written = 0
+    cdef int which = 0
+    cdef int amount
     cdef int i
     text_reserve(out, vmstat.zeros.length)
-    for i in range(vmstat.count):
-        line = &vmstat.lines[i]
-        value = value_of(snapshot, line) if line.kind == AMOUNT else snapshot.events[i]
-        if value == 0 or line.at == 0:
-            continue   # most of them: copied with the next that is not
-        put(out, vmstat.zeros.data + written, line.at - written)
-        put_u64(out, value)
-        written = line.at + 1
+    # Most numbers are 0, and copied with the next that is not.
+    for i in range(vmstat.amount_count + 1):
+        amount = vmstat.order[i] if i < vmstat.amount_count else vmstat.count
+        while which < amount:
+            if events[which]:
+                written = write(vmstat, written, which, events[which], out)
+            which += 1
+        if which < vmstat.count:
+            value = value_of(snapshot, &vmstat.lines[which])
+            if value:
+                written = write(vmstat, written, which, value, out)
+            which += 1
     put(out, vmstat.zeros.data + written, vmstat.zeros.length - written)

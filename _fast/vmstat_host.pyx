@@ -6,7 +6,7 @@ HOST_FRESH_NS old. To write its two hundred lines costs the kernel more than all
 """
 
 from libc.stdint cimport int64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memset, strlen
 
 from procview._fast.host cimport host_is_fresh
@@ -146,6 +146,7 @@ cdef void vmstat_put(VmstatText *vmstat) noexcept nogil:
     text_free(&vmstat.text)
     text_free(&vmstat.zeros)
     free(vmstat.lines)
+    free(vmstat.order)
     free(vmstat)
 
 
@@ -159,9 +160,12 @@ cdef VmstatText *read_vmstat(Host *host, const VmstatText *old, int64_t now) noe
     text_init(&vmstat.zeros)
     if kept_read(
         host.keeper, &host.vmstat, host.proc_fd, b"vmstat", &vmstat.text, READ_WHOLE
-    ) <= 0 or not take_apart(vmstat, old):
+    ) <= 0 or not take_apart(vmstat, old) or not put_in_order(vmstat):
         vmstat_put(vmstat)
         return NULL
+    if vmstat.names == 0:
+        host.vmstat_lines.names += 1
+        vmstat.names = host.vmstat_lines.names
     return vmstat
 
 
@@ -174,12 +178,15 @@ cdef int bucket_of(Span name) noexcept nogil:
 
 
 cdef bint take_apart(VmstatText *vmstat, const VmstatText *old) noexcept nogil:
-    """False when memory ran out. What each name means is taken over from ``old``, as far as it has the same names."""
+    """False when memory ran out. What each name means is taken over from ``old``, as far as it has the same names; and
+    the number of these names, where they are all the same.
+    """
     cdef Span rest = span(vmstat.text.data, vmstat.text.length)
     cdef Span text
     cdef VmstatLine *line
     cdef int cursor = 0
     cdef int bucket
+    cdef bint same = old != NULL
     memset(vmstat.first, 0xFF, sizeof(vmstat.first))
     while next_line(&rest, &text):
         if vmstat.count % 256 == 0:
@@ -199,6 +206,7 @@ cdef bint take_apart(VmstatText *vmstat, const VmstatText *old) noexcept nogil:
                 line.unit = old.lines[vmstat.count].unit
             else:
                 name_line(line, &cursor)
+                same = False
             put(&vmstat.zeros, line.name.at, span_length(line.name))
             put_char(&vmstat.zeros, c" ")
             line.at = vmstat.zeros.length
@@ -209,7 +217,26 @@ cdef bint take_apart(VmstatText *vmstat, const VmstatText *old) noexcept nogil:
             line.following = vmstat.first[bucket]
             vmstat.first[bucket] = vmstat.count
         vmstat.count += 1
+    if same and vmstat.count == old.count:
+        vmstat.names = old.names
     return not vmstat.zeros.broken
+
+
+cdef bint put_in_order(VmstatText *vmstat) noexcept nogil:
+    """So that a render need not go through all lines to find these. False when memory ran out."""
+    cdef int i
+    vmstat.order = <int *>malloc(<size_t>vmstat.count * sizeof(int))
+    if vmstat.order == NULL:
+        return False
+    for i in range(vmstat.count):
+        if vmstat.lines[i].kind == AMOUNT:
+            vmstat.order[vmstat.amount_count] = i
+            vmstat.amount_count += 1
+    for i in range(vmstat.count):
+        if vmstat.lines[i].kind in (PAGES_IN, PAGES_OUT, KILLS):
+            vmstat.order[vmstat.amount_count + vmstat.other_count] = i
+            vmstat.other_count += 1
+    return True
 
 
 cdef bint is_same(Span name, Span other) noexcept nogil:

@@ -205,6 +205,7 @@ cdef extern from * nogil:
     bint __atomic_compare_exchange_n(
         int *value, int *expected, int desired, bint weak, int success, int failure
     ) noexcept
+    int trailing_zeros "__builtin_ctzl"(unsigned long value) noexcept
     uint64_t add_u64 "__atomic_add_fetch"(uint64_t *value, uint64_t by, int order) noexcept
     uint64_t load_u64 "__atomic_load_n"(const uint64_t *value, int order) noexcept
     uint32_t acquire_u32 "__atomic_load_n"(const uint32_t *value, int order) noexcept

@@ -29,11 +29,11 @@ cdef struct Renderer:
     Groups groups
     Containers containers
     CpuinfoCache cpuinfo
+    uint64_t reads               # atomic
     pthread_mutex_t lock         # of what follows
     Settings settings
     Snapshot *idle[MOST_IDLE_SNAPSHOTS]
     int idle_count
-    uint64_t reads
     uint64_t fallbacks[REASONS]
     int absent                   # bits 1 << Controller: some container lacked it
 

@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint64_t
 from procview._fast.container cimport Container, Containers
 from procview._fast.cpuinfo_host cimport CpuinfoCache, CpuinfoText
 from procview._fast.host cimport CpuSet, Host
-from procview._fast.templates cimport MeminfoText, VmstatText
+from procview._fast.templates cimport MeminfoText, StatLines, VmstatText
 from procview._fast.text cimport Text
 
 
@@ -119,11 +119,14 @@ cdef struct Snapshot:
     Memory memory
     MeminfoText *meminfo           # the host's
     Text memory_stat
+    StatLines stat_lines           # of memory_stat
     uint64_t page_bytes
     uint64_t huge_page_bytes       # of a transparent huge page; 0: the kernel has none
     VmstatText *vmstat             # the host's
     uint64_t *events               # one for each line of it; nr_* aside
     int events_capacity
+    int *touched                   # numbers of those that were counted for this snapshot, at most as many
+    int touched_count              # -1: all of them were
     uint64_t *columns              # cpus x COLUMNS, ticks
     int columns_capacity           # CPUs
     uint64_t ticks_per_second

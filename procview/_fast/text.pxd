@@ -14,6 +14,7 @@ cdef struct Text:
 cdef void text_init(Text *text) noexcept nogil
 cdef void text_free(Text *text) noexcept nogil
 cdef bint text_grow(Text *text, size_t extra) noexcept nogil
+cdef void write_u64(char *end, uint64_t value) noexcept nogil
 cdef void put_u64(Text *text, uint64_t value) noexcept nogil
 cdef void put_u64_right(Text *text, uint64_t value, size_t width) noexcept nogil
 cdef void put_hundredths(Text *text, uint64_t hundredths) noexcept nogil

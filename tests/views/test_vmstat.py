@@ -132,6 +132,35 @@ def test_counters_never_go_back(scratch: Path) -> None:
         engine.close()
 
 
+@pytest.mark.parametrize("layout", [Layout.V2, Layout.V1])
+def test_keys_of_memory_stat_may_come_go_and_change_places(scratch: Path, layout: Layout) -> None:
+    """What an engine has learned of its lines shows nothing that one which has just begun does not."""
+    anon, file, faults = ("anon", "file", "pgfault") if layout.is_v2 else ("total_rss", "total_cache", "total_pgfault")
+    half = {} if layout.is_v2 else {"cache": 9, "pgfault": 9, "hierarchical_memory_limit": 4096}
+    shapes: list[dict[str, int]] = [
+        {anon: 8 << 20, file: 4 << 20, faults: 10},
+        {anon: 9 << 20, file: 123 << 30, faults: 11},
+        {file: 5 << 20, anon: 10**19, faults: 12},
+        {faults: 13, f"{anon}_more": 7, anon: 3 << 20},
+        {f"{anon}{'x' * 60}": 1, file: U64_MAX, faults: 14},
+        {faults: 15, anon: 1},
+        {anon: 0, file: 4096, faults: 16},
+    ]
+    with fresh(scratch) as folder:
+        tree = build(folder, layout, Host(), replace(WEB, memory_stat={**half, **shapes[0]}))
+        engine = Engine(**tree.roots)
+        views = {name: engine.open(WEB.pid, f"proc/{name}") for name in ("meminfo", "vmstat")}
+        for number, shape in enumerate(shapes):
+            own = half if number % 2 else {key: value * 10 ** (number + 1) for key, value in half.items()}
+            tree.update(replace(WEB, memory_stat={**own, **shape}))
+            with_nothing_learned = Engine(**tree.roots)
+            for name, view in views.items():
+                assert view.render() == with_nothing_learned.open(WEB.pid, f"proc/{name}").render(), (name, shape)
+            assert read(views["vmstat"])["pgfault"] == 10 + number
+            with_nothing_learned.close()
+        engine.close()
+
+
 def test_amounts_go_up_and_down(scratch: Path) -> None:
     with fresh(scratch) as folder:
         tree = build(folder, Layout.V2, Host(), replace(WEB, memory_stat={"anon": 8 << 20}))
