@@ -100,7 +100,8 @@ cdef bint answer_lookup(Worker *worker, const fuse_in_header *header, const char
     cdef fuse_entry_out out
     cdef const Node *node
     cdef int i
-    if size == 0 or name[size - 1] != 0:
+    # Node 0 is none: it stands for the parent of what is not found by its name here.
+    if size == 0 or name[size - 1] != 0 or header.nodeid == 0:
         return False
     for i in range(road.node_count):
         node = &road.nodes[i]

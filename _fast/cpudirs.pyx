@@ -18,6 +18,8 @@ CPU_DIRECTORY = "sys/devices/system/cpu"
 _NAMED = ("kernel_max", "offline", "online", "possible", "present")
 _SHARED = re.compile(r"cache/[^/]+/(shared_cpu_(?:map|list))")
 _POLICY = re.compile(r"\.\./cpufreq/policy(?:0|[1-9][0-9]*)", re.ASCII)
+_RUN = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+_MOST = 8192   # CPUs, and nodes, that Linux can be built for
 _OF_POLICY = re.compile(r"cpufreq/(?:affected|related|freqdomain)_cpus")
 
 
@@ -26,12 +28,18 @@ def _missing(path):
 
 
 def parse_list(text):
-    """``0-2,7`` as [0, 1, 2, 7]."""
+    """``0-2,7`` as [0, 1, 2, 7]. ValueError where it is no list, or one of more than there can be."""
     cpus = []
     for part in text.strip().split(","):
         if part:
-            first, _, last = part.partition("-")
-            cpus.extend(range(int(first), int(last or first) + 1))
+            run = _RUN.fullmatch(part)
+            if run is None:
+                raise ValueError(f"not a list of CPUs: {part[:100]!r}")
+            first = int(run[1])
+            last = int(run[2] or run[1])
+            if last >= _MOST or len(cpus) + last - first >= _MOST:
+                raise ValueError(f"more CPUs than there can be: {part!r}")
+            cpus.extend(range(first, last + 1))
     return cpus
 
 
@@ -47,8 +55,11 @@ def format_list(cpus):
 
 
 def parse_mask(text):
-    """``ff,00000001`` as the CPUs in it."""
-    bits = int(text.strip().replace(",", "") or "0", 16)
+    """``ff,00000001`` as the CPUs in it. ValueError as with parse_list."""
+    digits = text.strip().replace(",", "") or "0"
+    if len(digits) > _MOST // 4:
+        raise ValueError("more CPUs than there can be")
+    bits = int(digits, 16)
     return [cpu for cpu in range(bits.bit_length()) if bits >> cpu & 1]
 
 
@@ -190,6 +201,9 @@ def rewrite(name, text, visible, cpus, topology_of_host):
     is_list = name.endswith("_list")
     members = [visible]
     if topology_of_host:
-        theirs = set(parse_list(text) if is_list else parse_mask(text))
+        try:
+            theirs = set(parse_list(text) if is_list else parse_mask(text))
+        except ValueError:
+            theirs = {cpus[visible]}   # nobody knows of others
         members = [number for number, cpu in enumerate(cpus) if cpu in theirs]
     return (format_list(members) if is_list else format_mask(members, text)) + "\n"

@@ -372,7 +372,10 @@ cdef class View:
         try:
             if verdict == FAILED:
                 self._is_unscopable()
-            meminfo = PyBytes_FromStringAndSize(out.data, <ssize_t>out.length).decode() if verdict == SCOPED else None
+            meminfo = None
+            if verdict == SCOPED:
+                # Lines of the host's that nobody here knows are in it as they are.
+                meminfo = PyBytes_FromStringAndSize(out.data, <ssize_t>out.length).decode("ascii", "replace")
         finally:
             text_free(&out)
         snapshot = self._engine._snapshot_of(self._container, NEED_CPUS | NEED_NODES)

@@ -27,7 +27,9 @@ NODE_DIRECTORY = "sys/devices/system/node"
 _TOP_FILES = ("has_cpu", "has_generic_initiator", "has_memory", "has_normal_memory", "online", "possible")
 _NODE_FILES = ("cpulist", "cpumap", "distance", "meminfo", "numastat")
 _NUMBERED = re.compile(r"(node|cpu)(0|[1-9][0-9]{0,7})", re.ASCII)
-_LINE = re.compile(r"Node \d+ ([^:\n]+):( *)(\d+)((?: kB)?)", re.ASCII)
+# Numbers of more digits than 64 bits have are none of the kernel's.
+_LINE = re.compile(r"Node \d+ ([^:\n]+):( *)(\d{1,20})((?: kB)?)(?!\d)", re.ASCII)
+_OF_NODE = re.compile(r"N(\d{1,9})=(\d{1,20})", re.ASCII)
 
 # Line -> line of /proc/meminfo, keys of v2's memory.numa_stat that it is the sum of, kind of v1's
 _LINES = {
@@ -103,16 +105,19 @@ def parse_numa_stat(text, v1, page_bytes):
     """Key -> node -> bytes. v1 counts pages, ``hierarchical_`` with all cgroups below; v2 bytes."""
     found = {}
     for line in text.splitlines():
-        name, *words = line.replace("=", " ", 1).split() if v1 else line.split()
+        words = line.replace("=", " ", 1).split() if v1 else line.split()
+        if not words:
+            continue
+        name = words.pop(0)
         if v1:
             if not name.startswith("hierarchical_"):
                 continue
             name = name.removeprefix("hierarchical_")
         by_node = {}
         for word in words:
-            node, _, number = word.partition("=")
-            if node.startswith("N") and node[1:].isdecimal() and number.isdecimal():
-                by_node[int(node[1:])] = int(number) * (page_bytes if v1 else 1)
+            of_node = _OF_NODE.fullmatch(word)
+            if of_node is not None:
+                by_node[int(of_node[1])] = int(of_node[2]) * (page_bytes if v1 else 1)
         found[name] = by_node
     return found
 
@@ -282,7 +287,7 @@ def node_lines(place, hosts, meminfo, numa, v1):
     for line in meminfo.splitlines():
         name, _, rest = line.partition(":")
         word = rest.split()[:1]
-        if word and word[0].isdecimal():
+        if word and word[0].isdecimal() and len(word[0]) <= 20:
             whole[name] = int(word[0])
     has_memory = [node in place.memory for node in place.nodes]
     sizes = [lines.get("MemTotal", 0) if has else 0 for lines, has in zip(hosts, has_memory)]

@@ -112,6 +112,7 @@ def test_the_rest_goes_to_pyfuse3_byte_for_byte_and_back(kernel: Kernel) -> None
     goes_to_pyfuse3(kernel, LOOKUP, b"cpu9\0", node=DIRECTORY)
     goes_to_pyfuse3(kernel, LOOKUP, b"meminfo", node=DIRECTORY)  # which is no string
     goes_to_pyfuse3(kernel, LOOKUP, b"", node=DIRECTORY)
+    goes_to_pyfuse3(kernel, LOOKUP, b"cpu\0", node=0)  # whose children are not found by name
     goes_to_pyfuse3(kernel, GETATTR, GETATTR_IN, node=4711)
     goes_to_pyfuse3(kernel, GETATTR, GETATTR_IN, node=PRESSURE)
     goes_to_pyfuse3(kernel, OPEN, OPEN_IN, node=DIRECTORY)

@@ -42,7 +42,7 @@ class TreeText:
                 text = self.files[path]
                 parts.append(f"{MARK}{path}\n{text}")
                 if text and not text.endswith("\n"):
-                    parts.append(NO_NEWLINE + "\n")
+                    parts.append(f"\n{NO_NEWLINE}\n")
         return "".join(parts)
 
     @classmethod
