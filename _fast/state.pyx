@@ -43,6 +43,7 @@ cdef enum:
     HEAD_BYTES = 4096
     KIND_SHIFT = 24
     NO_SIDE = 2
+    MOST_OPENED_BITS = 39      # of files so far: their numbers leave room for a place in 64 bits
 
 cdef uint64_t MAGIC = 0x706d656d77656976
 cdef size_t TABLE_BYTES = UNITS * sizeof(uint32_t)    # whole pages
@@ -124,10 +125,10 @@ cdef uint32_t object_new(Shared *shared, int kind, size_t size) noexcept nogil:
 cdef void object_drop(Shared *shared, uint32_t unit) noexcept nogil:
     """Nothing links to it any more. 0 is nothing."""
     cdef uint32_t count
-    if unit == 0:
+    if not is_unit(unit):
         return
     pthread_mutex_lock(&shared.lock)
-    count = shared.table[unit] & ((1 << KIND_SHIFT) - 1)
+    count = min(shared.table[unit] & ((1 << KIND_SHIFT) - 1), UNITS - unit)
     store_u32(&shared.table[unit], 0)
     set_used(shared, unit, count, False)
     if unit < shared.lowest:
@@ -171,11 +172,20 @@ cdef char *side_at(Pair *pair, uint32_t side) noexcept nogil:
     return <char *>(pair + 1) + <size_t>side * pair.room
 
 
+cdef Pair *pair_at(const Shared *shared, uint32_t unit) noexcept nogil:
+    """The pair there, which is no longer than it may be; NULL: it is none."""
+    cdef size_t whole = object_size(shared, unit, KIND_PAIR)
+    cdef Pair *pair = <Pair *>object_at(shared, unit)
+    if whole < sizeof(Pair) or sizeof(Pair) + 2 * <size_t>pair.room > whole:
+        return NULL
+    return pair
+
+
 cdef char *pair_begin(Draft *draft, Shared *shared, uint32_t *link, size_t size) noexcept nogil:
     """Where to write ``size`` bytes that shall become the contents of the pair that ``link`` leads to, a new one if need
     be. Until pair_end the old contents count. NULL: there is no room.
     """
-    cdef Pair *pair = <Pair *>object_at(shared, link[0]) if link[0] != 0 else NULL
+    cdef Pair *pair = pair_at(shared, link[0])
     draft.shared = shared
     draft.link = link
     draft.unit = link[0]
@@ -202,14 +212,12 @@ cdef void pair_end(Draft *draft) noexcept nogil:
 
 cdef const char *pair_now(const Shared *shared, uint32_t unit, size_t *size) noexcept nogil:
     """The contents, and how many bytes they are; NULL: there are none."""
-    cdef size_t whole = object_size(shared, unit, KIND_PAIR)
-    cdef Pair *pair
+    cdef Pair *pair = pair_at(shared, unit)
     cdef uint32_t side
-    if whole < sizeof(Pair):
+    if pair == NULL:
         return NULL
-    pair = <Pair *>object_at(shared, unit)
     side = load_u32(&pair.valid)
-    if side > 1 or sizeof(Pair) + 2 * <size_t>pair.room > whole or pair.size[side] > pair.room:
+    if side > 1 or pair.size[side] > pair.room:
         return NULL
     size[0] = pair.size[side]
     return side_at(pair, side)
@@ -231,6 +239,8 @@ cdef bint take_stock(Shared *shared) noexcept nogil:
         if kind == KIND_FREE or kind > KIND_TEXT or count == 0 or count > UNITS - unit:
             return False
         set_used(shared, unit, count, True)
+        # Nothing begins within an object.
+        memset(&shared.table[unit + 1], 0, <size_t>(count - 1) * sizeof(uint32_t))
         unit += count
     return True
 
@@ -273,7 +283,7 @@ cdef class State:
             return
         if shared.head.magic != MAGIC or shared.head.version != VERSION or shared.head.units != UNITS:
             raise ValueError(f"it is of version {shared.head.version}, and this is {VERSION}")
-        if not take_stock(shared):
+        if shared.head.opened >> MOST_OPENED_BITS or not take_stock(shared):
             raise ValueError("what it says of itself cannot be")
         self._found = True
 
