@@ -292,8 +292,8 @@ cdef Owner *greediest(Files *files) noexcept nogil:
 
 
 cdef uint64_t file_open(Files *files, const Opening *opening) noexcept nogil:
-    """A handle for one more open file, which takes over its view or else its container; 0, and nothing is taken over, where
-    that is one too many.
+    """A handle for one more open file, which takes over its view or else its container; 0, and nothing is taken over,
+    where that is one too many.
     """
     cdef Owner *charged
     cdef File *file

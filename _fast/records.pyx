@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """What of a container outlives the daemon: who it is, and what it was shown, so that no counter goes back.
 
-The accounts of CPU time, the counters of vmstat and the load are each a pair, written whenever what is shown changes and
-before anybody is shown it. A container has a record while it is in the table; without a shared memory it has none, and
-all of this does nothing.
+The accounts of CPU time, the counters of vmstat and the load are each a pair, written whenever what is shown changes
+and before anybody is shown it. A container has a record while it is in the table; without a shared memory it has none,
+and all of this does nothing.
 """
 
 from libc.stdint cimport uint32_t, uint64_t

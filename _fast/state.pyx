@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Memory that outlives the daemon: a sealed memfd, which the service manager keeps, and the next daemon maps.
 
-In it are objects, each in some *units* of their own. A table says where they begin, of which kind they are and how long;
-all else (which units are free) follows from that and is each process's own. The daemon may be killed between any two
-instructions, so an object is written first and linked to then, by one store; and what nothing links to is dropped by the
-next daemon. What changes in place is a *pair*: of two copies one is valid while the other is written.
+In it are objects, each in some *units* of their own. A table says where they begin, of which kind they are and how
+long; all else (which units are free) follows from that and is each process's own. The daemon may be killed between any
+two instructions, so an object is written first and linked to then, by one store; and what nothing links to is dropped
+by the next daemon. What changes in place is a *pair*: of two copies one is valid while the other is written.
 
 Everything that is read here was written by another process, perhaps of another version: numbers are checked before they
 are believed, so that the worst of memories costs what was in it, and not the daemon.
@@ -182,8 +182,8 @@ cdef Pair *pair_at(const Shared *shared, uint32_t unit) noexcept nogil:
 
 
 cdef char *pair_begin(Draft *draft, Shared *shared, uint32_t *link, size_t size) noexcept nogil:
-    """Where to write ``size`` bytes that shall become the contents of the pair that ``link`` leads to, a new one if need
-    be. Until pair_end the old contents count. NULL: there is no room.
+    """Where to write ``size`` bytes that shall become the contents of the pair that ``link`` leads to, a new one if
+    need be. Until pair_end the old contents count. NULL: there is no room.
     """
     cdef Pair *pair = pair_at(shared, link[0])
     draft.shared = shared
