@@ -20,7 +20,7 @@ from pathlib import Path
 from procview._fast.engine import Engine
 from tests.fuzz import kept, messages, texts
 from tests.fuzz.exchange import Exchange, WrongAnswerError
-from tests.fuzz.recordings import recordings
+from tests.fuzz.recordings import recordings, trees_folder
 
 MESSAGES_PER_BATCH = 2000
 KINDS = ("messages", "texts")
@@ -71,22 +71,22 @@ def _batches(arguments: argparse.Namespace, kind: str) -> Iterator[int]:
         batch += 1
 
 
-def _do_messages(arguments: argparse.Namespace, progress: Progress) -> None:
+def _do_messages(arguments: argparse.Namespace, progress: Progress, folder: Path) -> None:
     done = 0
-    with messages.engine_for_messages() as engine:
-        descriptors = len(os.listdir("/proc/self/fd"))
-        for number in _batches(arguments, "messages"):
-            progress.note(number, done)
-            if done >= arguments.messages:
-                return
-            batch = messages.Batch.of(engine, f"{arguments.seed}/{number}")
-            with _kept_if_it_fails(arguments, batch.exchange, number):
-                done += batch.run(MESSAGES_PER_BATCH)
-            # The engine keeps some, of cgroups and callers; a lane must not.
-            left = len(os.listdir("/proc/self/fd")) - descriptors - engine.counters()["descriptors"]
-            if left > 100:
-                raise WrongAnswerError(f"{left} descriptors are left open by lanes")
-        progress.note(0, done)
+    engine = messages.engine_for_messages(folder)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    for number in _batches(arguments, "messages"):
+        progress.note(number, done)
+        if done >= arguments.messages:
+            return
+        batch = messages.Batch.of(engine, f"{arguments.seed}/{number}")
+        with _kept_if_it_fails(arguments, batch.exchange, number):
+            done += batch.run(MESSAGES_PER_BATCH)
+        # The engine keeps some, of cgroups and callers; a lane must not.
+        left = len(os.listdir("/proc/self/fd")) - descriptors - engine.counters()["descriptors"]
+        if left > 100:
+            raise WrongAnswerError(f"{left} descriptors are left open by lanes")
+    progress.note(0, done)
 
 
 @contextmanager
@@ -115,44 +115,49 @@ def _fails(engine: Engine, exchange: Exchange, steps: Sequence[str]) -> bool:
     return False
 
 
-def _do_texts(arguments: argparse.Namespace, progress: Progress) -> None:
+def _do_texts(arguments: argparse.Namespace, progress: Progress, folder: Path) -> None:
     done = 0
-    with recordings() as found:
-        for number in _batches(arguments, "texts"):
-            progress.note(number, done)
-            if done >= arguments.texts:
-                return
-            batch = texts.Batch.of(found, f"{arguments.seed}/{number}")
-            try:
-                done += batch.run()
-            except Exception:
-                if batch.case is not None:
-                    place = arguments.found / f"texts-{arguments.seed}-{number}.tree"
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    kept.write_case(place, batch.case)
-                    print(f"left in {place}", file=sys.stderr)
-                raise
-        progress.note(0, done)
+    found = recordings(folder)
+    for number in _batches(arguments, "texts"):
+        progress.note(number, done)
+        if done >= arguments.texts:
+            return
+        batch = texts.Batch.of(found, f"{arguments.seed}/{number}")
+        try:
+            done += batch.run()
+        except Exception:
+            if batch.case is not None:
+                place = arguments.found / f"texts-{arguments.seed}-{number}.tree"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                kept.write_case(place, batch.case)
+                print(f"left in {place}", file=sys.stderr)
+            raise
+    progress.note(0, done)
 
 
-def _in_a_child(arguments: argparse.Namespace, kind: str) -> bool:
-    """Whether it went well."""
-    progress = Progress()
-    start = time.monotonic()
+def _forked(arguments: argparse.Namespace, kind: str, progress: Progress, folder: Path) -> int:
     child = os.fork()
     if child == 0:
         status = 1
         try:
             # Else each message that is sent wakes a thread of the lane in place of this one: twice the time.
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-            (_do_messages if kind == "messages" else _do_texts)(arguments, progress)
+            (_do_messages if kind == "messages" else _do_texts)(arguments, progress, folder)
             status = 0
         except BaseException:
             traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(status)
-    status = _wait(child, kind, progress)
+    return child
+
+
+def _in_a_child(arguments: argparse.Namespace, kind: str) -> bool:
+    """Whether it went well."""
+    progress = Progress()
+    start = time.monotonic()
+    with trees_folder() as folder:  # here, for a child that crashes cannot remove it
+        status = _wait(_forked(arguments, kind, progress, folder), kind, progress)
     batch, done = progress.now()
     took = f"{done} {kind} in {time.monotonic() - start:.0f} s"
     if status == 0:

@@ -2,9 +2,7 @@
 
 import errno
 import random
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,30 +27,20 @@ _BOUNDS = ((32768, 4096, 16 << 20), (32768, 4096, 6000), (64, 24, 3000), (300, 1
 """Of the table of open files: in all, for one owner, bytes of text."""
 
 
-@contextmanager
-def engine_for_messages() -> Iterator[Engine]:
+def engine_for_messages(folder: Path) -> Engine:
     """On a host of three containers, which is the same for every seed and every machine."""
-    with tempfile.TemporaryDirectory(prefix="procview-trees-", dir=_in_memory()) as folder:
-        tree = build(
-            Path(folder), Layout.V2, Host(disks=(SYSTEM_DISK,)),
-            *(
-                replace(WEB, levels=(Level(name, memory_max_bytes=limit, memory_current_bytes=20 << 20),),
-                        init_pid=init, pid=init + 1, pidns=pidns)
-                for name, limit, init, pidns in (
-                    ("web", 256 << 20, WEB.init_pid, WEB.pidns), ("db", 128 << 20, 2000, 4_026_532_600),
-                    ("cache", None, 3000, 4_026_532_700),
-                )
-            ),
-        )  # fmt: skip
-        engine = Engine(**tree.roots)
-        try:
-            yield engine
-        finally:
-            engine.close()
-
-
-def _in_memory() -> str | None:
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+    tree = build(
+        folder, Layout.V2, Host(disks=(SYSTEM_DISK,)),
+        *(
+            replace(WEB, levels=(Level(name, memory_max_bytes=limit, memory_current_bytes=20 << 20),),
+                    init_pid=init, pid=init + 1, pidns=pidns)
+            for name, limit, init, pidns in (
+                ("web", 256 << 20, WEB.init_pid, WEB.pidns), ("db", 128 << 20, 2000, 4_026_532_600),
+                ("cache", None, 3000, 4_026_532_700),
+            )
+        ),
+    )  # fmt: skip
+    return Engine(**tree.roots)
 
 
 @dataclass

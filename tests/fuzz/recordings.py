@@ -155,14 +155,19 @@ class Recording:
 
 
 @contextmanager
-def recordings(names: Sequence[str] = tuple(HOSTS)) -> Iterator[dict[str, Recording]]:
-    """Each in a folder of its own, in memory where there is a tmpfs."""
+def trees_folder() -> Iterator[Path]:
+    """For trees, in memory where there is a tmpfs: they are written to all the time."""
     where = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(prefix="procview-trees-", dir=where) as folder:
-        found = {}
-        for name in names:
-            base = Path(folder) / name
-            base.mkdir()
-            roots, pid = HOSTS[name].write(base)
-            found[name] = Recording(name, base, roots, pid)
-        yield found
+        yield Path(folder)
+
+
+def recordings(folder: Path, names: Sequence[str] = tuple(HOSTS)) -> dict[str, Recording]:
+    """Each in a folder of its own below ``folder``."""
+    found = {}
+    for name in names:
+        base = folder / name
+        base.mkdir()
+        roots, pid = HOSTS[name].write(base)
+        found[name] = Recording(name, base, roots, pid)
+    return found

@@ -9,6 +9,7 @@ import select
 import signal
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from tests.fuzz import __main__ as long_run
 from tests.fuzz import form, kept, messages, texts
 from tests.fuzz.damage import spoilt
 from tests.fuzz.exchange import OPTIONS, Exchange, WrongAnswerError
-from tests.fuzz.recordings import Recording, recordings
+from tests.fuzz.recordings import Recording, recordings, trees_folder
 from tests.hosts.known import WEB
 
 SEED = "of the tests"
@@ -28,14 +29,16 @@ OPEN_IN = struct.pack("=II", 0, 0)
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    with messages.engine_for_messages() as found:
+    with trees_folder() as folder:
+        found = messages.engine_for_messages(folder)
         yield found
+        found.close()
 
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[dict[str, Recording]]:
-    with recordings() as found:
-        yield found
+    with trees_folder() as folder:
+        yield recordings(folder)
 
 
 @pytest.mark.parametrize("number", range(12))
@@ -206,6 +209,15 @@ def test_damage_is_done(hosts: dict[str, Recording]) -> None:
 def test_the_long_run_says_what_failed_and_how_to_do_it_again(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    folders = []
+
+    @contextmanager
+    def noted() -> Iterator[Path]:
+        with trees_folder() as folder:
+            folders.append(folder)
+            yield folder
+
+    monkeypatch.setattr(long_run, "trees_folder", noted)
     words = ["--seed", "5", "--messages", "3000", "--texts", "0", "--found", str(tmp_path)]
     assert long_run.main(words) == 0
     assert "all is well (seed 5)" in capfd.readouterr().out
@@ -217,3 +229,5 @@ def test_the_long_run_says_what_failed_and_how_to_do_it_again(
     monkeypatch.setattr(messages.Batch, "run", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     assert long_run.main([*words, "--only", "messages:3"]) == 1
     assert "batch 3 failed (signal 9)" in capfd.readouterr().out
+    assert len(folders) == 3
+    assert not any(folder.exists() for folder in folders), "who crashes leaves nothing"
