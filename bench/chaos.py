@@ -2,7 +2,7 @@
 
 It runs under ``procview supervise``, with slots and guard, as it would without systemd. Containers and checks are those
 of the endurance run (``soak.c``): no text may be wrong, no counter may go back, no call may fail. Another reader is
-timed: the longest of its reads after a kill is what that kill cost.
+timed: the longest of its reads from a kill until it can read again is what that kill cost.
 
 Touches: as ``bench.soak`` does.
 Exit status: 0 when every bound is kept, 1 when one is not, 2 when nothing could be measured.
@@ -74,11 +74,12 @@ class Supervised:
 
 
 @contextmanager
-def supervised(work: Path) -> Iterator[Supervised]:
+def supervised(work: Path, takeover_seconds: float | None) -> Iterator[Supervised]:
     """It is ended, and its slots are taken down, whatever happens."""
     run_directory, log = work / "run", work / "log"
     config = work / "procview.toml"
-    config.write_text("", encoding="utf-8")
+    setting = "" if takeover_seconds is None else f"takeover_seconds = {takeover_seconds}\n"
+    config.write_text(setting, encoding="utf-8")
     command = [sys.executable, "-m", "procview", "supervise", "--steady-seconds", "0"]
     command += ["--run-directory", str(run_directory), "--config", str(config)]
     environment = {key: value for key, value in os.environ.items() if key not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
@@ -131,6 +132,14 @@ class Timed(threading.Thread):
         longest, self._longest = max(self._longest, time.monotonic() - self._begun), 0.0
         return longest
 
+    def wait_for(self, reads: int) -> None:
+        """Until it has read so often. Raises ServerFailedError."""
+        deadline = time.monotonic() + START_SECONDS
+        while self.reads < reads:
+            if time.monotonic() > deadline:
+                raise ServerFailedError(f"a reader waits for {START_SECONDS:.0f} s")
+            time.sleep(0.002)
+
     def end(self) -> None:
         self._over.set()
         self.join(START_SECONDS)
@@ -164,10 +173,12 @@ class Killer(threading.Thread):
                 daemon = self._server.daemon(than=daemon)
                 time.sleep(self._random.uniform(*_PAUSES_SECONDS))
                 self._timed.longest_seconds()
+                reads = self._timed.reads
                 with suppress(ProcessLookupError):  # it has ended by itself, which the next one's start shows
                     os.kill(daemon, signal.SIGKILL)
                 self._server.daemon(than=daemon)
-                time.sleep(_PAUSES_SECONDS[0])
+                # The one that was under way then, and another.
+                self._timed.wait_for(reads + 2)
                 self.killed.stalls_ms.append(self._timed.longest_seconds() * 1000)
         except (ServerFailedError, OSError) as error:
             self.trouble = f"after {len(self.killed.stalls_ms)} kills: {error}"
@@ -221,7 +232,7 @@ def main() -> int:
     try:
         with (
             tempfile.TemporaryDirectory(prefix="procview-bench-") as work,
-            supervised(Path(work)) as server,
+            supervised(Path(work), options.takeover_seconds) as server,
             running_containers(server.mount, limits) as containers,
         ):
             for own in limits:
@@ -278,6 +289,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=1000, metavar="N", help="how often the daemon is killed (1000)")
     parser.add_argument("--containers", type=int, default=10, metavar="N", help="how many read (10)")
     parser.add_argument("--seed", type=int, default=None, metavar="N", help="of the moments (a random one, printed)")
+    parser.add_argument(
+        "--takeover-seconds",
+        type=float,
+        metavar="N",
+        help="how long readers may wait for the next daemon (the setting)",
+    )
     parser.add_argument("--json", metavar="FILE", help="save the figures behind the tables")
     options = parser.parse_args()
     if options.kills < 1 or not 1 <= options.containers <= 1000:

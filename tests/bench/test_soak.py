@@ -117,7 +117,7 @@ def test_a_quota_below_the_cpuset_is_what_a_container_must_see() -> None:
     assert len({limits_of(number).memory_bytes // 1024 for number in range(50)}) == 50
 
 
-def _left_of(pid: int) -> list[Path]:
+def left_of(pid: int) -> list[Path]:
     return [group for each in hierarchies() for group in each.mount_point.glob(f"procview-bench-{pid}*")]
 
 
@@ -140,7 +140,7 @@ def test_a_short_run_finds_nothing_wrong(tmp_path: Path) -> None:
     assert counted["reads"] >= 20_000
     assert counted["killed_asking"] >= 10
     assert (counted["wrong"], counted["failed"], found["reports"]) == (0, {}, [])
-    assert not _left_of(process.pid)
+    assert not left_of(process.pid)
 
 
 @pytest.mark.slow
@@ -155,7 +155,7 @@ def test_containers_that_see_another_limit_than_theirs_fail_the_run(tmp_path: Pa
     assert "FAIL: not every bound is kept" in output
     found = json.loads(file.read_text(encoding="utf-8"))
     assert found["states"][-1]["counted"]["wrong"] > 0
-    assert not _left_of(process.pid)
+    assert not left_of(process.pid)
 
 
 @pytest.mark.usefixtures("privileges")
@@ -165,8 +165,8 @@ def test_a_run_that_is_told_to_end_leaves_nothing(number: int) -> None:
     assert process.stdout is not None
     while "files in each" not in (line := process.stdout.readline()):
         assert line, process.communicate()[1]
-    assert _left_of(process.pid)
+    assert left_of(process.pid)
     process.send_signal(number)
     process.communicate()
     assert process.returncode != 0
-    assert not _left_of(process.pid)
+    assert not left_of(process.pid)
