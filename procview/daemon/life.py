@@ -198,7 +198,9 @@ class Daemon:
         if self._state is None or self._state.found:
             return  # what was inherited is still kept
         if mount.connection is None:
-            log.info("this kernel cannot send requests again (Linux 6.9 can): the next daemon starts anew")
+            log.info(
+                "without a lane, or before Linux 6.9, nobody can go on with a connection: the next daemon starts anew"
+            )
         else:
             leave(self._store, mount.connection, self._state)
 
