@@ -37,6 +37,11 @@ log = logging.getLogger(__name__)
 SAMPLE_SECONDS = 5.0
 """How often the load of watched containers is sampled, as the kernel does for its own."""
 
+FIRST_ANSWER_SECONDS = 20.0
+"""For the first request, and for the process that makes it, on a machine that has much else to do. Service managers give
+a start longer than that.
+"""
+
 CALLERS_SECONDS = 2.0
 """How often, while callers come again, what is kept of those that have ended is closed."""
 
@@ -178,7 +183,7 @@ class Daemon:
 
     async def _publish(self, mount: Mount, stop: trio.Event) -> None:
         """Views into all containers, then READY=1; both only once a request has gone through the kernel and back."""
-        if not await answers(mount.path):
+        if not await answers(mount.path, FIRST_ANSWER_SECONDS):
             raise MountError(f"{mount.path}: mounted, but requests are not answered")
         if self._publication is not None and not stop.is_set():
             try:

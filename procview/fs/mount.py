@@ -32,8 +32,10 @@ MAX_REQUESTS = 1000
 """Requests in hand at once. Only those that wait for a thread take long, and each owner may have only 64 of them."""
 DRAIN_SECONDS = 1.0
 """How long files that are open when the daemon stops are still served."""
-PROBE_SECONDS = 2.0
-"""A file system that does not answer statfs(2) within this time is taken to be hung."""
+PROBE_SECONDS = 5.0
+"""A file system that does not answer statfs(2) within this time, in which the process that asks has to start as well, is
+taken to be hung.
+"""
 
 
 class MountError(Exception):
