@@ -38,8 +38,8 @@ SAMPLE_SECONDS = 5.0
 """How often the load of watched containers is sampled, as the kernel does for its own."""
 
 FIRST_ANSWER_SECONDS = 20.0
-"""For the first request, and for the process that makes it, on a machine that has much else to do. Service managers give
-a start longer than that.
+"""For the first request, and for the process that makes it, on a machine that has much else to do. Service managers
+give a start longer than that.
 """
 
 CALLERS_SECONDS = 2.0

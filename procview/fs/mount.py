@@ -33,8 +33,8 @@ MAX_REQUESTS = 1000
 DRAIN_SECONDS = 1.0
 """How long files that are open when the daemon stops are still served."""
 PROBE_SECONDS = 5.0
-"""A file system that does not answer statfs(2) within this time, in which the process that asks has to start as well, is
-taken to be hung.
+"""A file system that does not answer statfs(2) within this time, in which the process that asks has to start as well,
+is taken to be hung.
 """
 
 
