@@ -1,7 +1,7 @@
 """Which tests run in which guests.
 
 The choice is by what differs by kernel or by cgroup layout, since an emulated guest takes twenty times as long as the
-host, and all of them are to take no more than twenty minutes on two cores:
+host, and all of them are to take no more than twenty minutes on two cores (twice that on slow ones):
 
 - what only v2 has, and the kernel counts itself (tests/v2): all of it on 6.12; on 6.1 memory, swap and pressure, whose
   lines and files changed in between;
