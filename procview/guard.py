@@ -7,9 +7,9 @@ whether requests wait for an answer; if some do, it asks that question as well. 
 views from all containers and ends the connection, so that those who wait get an error instead of waiting for ever. A
 daemon that hangs it kills then, which is of no use without its connection: whoever started it starts it anew.
 
-Run by the daemon as ``python -m procview.guard RUN_DIRECTORY TAKEOVER_SECONDS``, with the socket as its standard input.
-On it come lines: ``watch DEVICE MOUNT`` before views are published, and when that mount has moved; ``end`` when the
-daemon has withdrawn them itself.
+Run by the daemon as ``python -m procview.guard RUN_DIRECTORY HANG_SECONDS TAKEOVER_SECONDS``, with the socket as its
+standard input. On it come lines: ``watch DEVICE MOUNT`` before views are published, and when that mount has moved;
+``end`` when the daemon has withdrawn them itself.
 """
 
 import contextlib
@@ -30,8 +30,7 @@ from procview.slots.skeleton import Skeleton
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25
-ANSWER_SECONDS = 0.5
-"""A daemon that answers nothing for this long is taken to hang; with LOOK_SECONDS it makes less than a second."""
+"""With what hang_seconds is by default, a hang is over in less than a second."""
 LET_GO_STATUS = 3
 """The exit status of a guard that has taken the views away: there is nothing left to watch."""
 
@@ -39,10 +38,14 @@ LET_GO_STATUS = 3
 class Guard:
     """Watches one daemon. ``channel`` is the socket to it.
 
-    When it has died, another one has ``takeover_seconds`` to answer on its connection.
+    It hangs when it answers nothing for ``hang_seconds``. When it has died, another one has ``takeover_seconds`` to
+    answer on its connection.
     """
 
-    def __init__(self, skeleton: Skeleton, channel: socket.socket, takeover_seconds: float) -> None:
+    def __init__(
+        self, skeleton: Skeleton, channel: socket.socket, *, hang_seconds: float, takeover_seconds: float
+    ) -> None:
+        self._hang_seconds = hang_seconds
         self._takeover_seconds = takeover_seconds
         self._skeleton = skeleton
         self._channel = channel
@@ -59,8 +62,8 @@ class Guard:
             if self._device and not poll.poll(LOOK_SECONDS * 1000):
                 # An error is an answer as well: the connection has ended, and the daemon will see that itself.
                 # A daemon that has died meanwhile does not hang, and has a successor's time.
-                if self._requests_wait() and self._asked(ANSWER_SECONDS) is None and not poll.poll(0):
-                    status = self._let_go(f"the daemon has not answered for {ANSWER_SECONDS} s")
+                if self._requests_wait() and self._asked(self._hang_seconds) is None and not poll.poll(0):
+                    status = self._let_go(f"the daemon has not answered for {self._hang_seconds:g} s")
                     self._kill()
                     return status
                 continue
@@ -163,7 +166,14 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     logs.set_up("info")
-    sys.exit(Guard(Skeleton(sys.argv[1]), socket.socket(fileno=0), float(sys.argv[2])).run())
+    base, hang_seconds, takeover_seconds = sys.argv[1:]
+    guard = Guard(
+        Skeleton(base),
+        socket.socket(fileno=0),
+        hang_seconds=float(hang_seconds),
+        takeover_seconds=float(takeover_seconds),
+    )
+    sys.exit(guard.run())
 
 
 if __name__ == "__main__":

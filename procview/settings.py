@@ -39,6 +39,7 @@ class Settings:
     lane: bool = True
     lane_threads: int = 2
     transport: Literal["auto", "dev", "uring"] = "auto"
+    hang_seconds: float = 0.5
     takeover_seconds: float = 1.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -59,18 +60,19 @@ def _is_path(value: object) -> bool:
 
 
 MOST_LANE_THREADS = 64
-MOST_TAKEOVER_SECONDS = 3600.0
+MOST_SECONDS = 3600.0
 
 
 def _is_thread_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_LANE_THREADS
 
 
-def _is_takeover_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MOST_TAKEOVER_SECONDS
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MOST_SECONDS
 
 
 _BOOL: tuple[str, Callable[[object], bool]] = ("true or false", lambda value: isinstance(value, bool))
+_SECONDS = (f"a number above 0, at most {MOST_SECONDS:g}", _is_time)
 _ALLOWED: dict[str, tuple[str, Callable[[object], bool]]] = {
     "cpus": _one_of("quota", "cpuset"),
     "topology": _one_of("container", "host"),
@@ -84,7 +86,8 @@ _ALLOWED: dict[str, tuple[str, Callable[[object], bool]]] = {
     "lane": _BOOL,
     "lane_threads": (f"a number from 1 to {MOST_LANE_THREADS}", _is_thread_count),
     "transport": _one_of("auto", "dev", "uring"),
-    "takeover_seconds": (f"a number above 0, at most {MOST_TAKEOVER_SECONDS:g}", _is_takeover_time),
+    "hang_seconds": _SECONDS,
+    "takeover_seconds": _SECONDS,
     "log_level": _one_of("debug", "info", "warning", "error"),
 }
 assert _ALLOWED.keys() == {field.name for field in fields(Settings)}
@@ -133,8 +136,8 @@ def parse(text: str, name: str) -> Settings:
             raise SettingsError(f"{place}: {key} = {_show(value)} is not allowed; it must be {allowed}")
     for key in {"run_directory", "mount"} & table.keys():
         table[key] = os.path.normpath("/" + table[key].lstrip("/"))
-    if "takeover_seconds" in table:
-        table["takeover_seconds"] = float(table["takeover_seconds"])
+    for key in {"hang_seconds", "takeover_seconds"} & table.keys():
+        table[key] = float(table[key])
     return Settings(**table)
 
 

@@ -28,6 +28,7 @@ def test_defaults() -> None:
         "lane": True,
         "lane_threads": 2,
         "transport": "auto",
+        "hang_seconds": 0.5,
         "takeover_seconds": 1.0,
         "log_level": "info",
     }
@@ -76,6 +77,7 @@ def test_the_documentation_has_every_key() -> None:
         ("mount = '//..'", "f:1: mount"),
         ('mount = "/a\\u0000b"', "f:1: mount"),
         ("log_level = 'trace'", "f:1: log_level"),
+        ("hang_seconds = 0", "f:1: hang_seconds = 0 is not allowed; it must be a number above 0, at most 3600"),
         ("takeover_seconds = 0", "f:1: takeover_seconds = 0 is not allowed; it must be a number above 0, at most 3600"),
         ("takeover_seconds = nan", "f:1: takeover_seconds = nan is not allowed"),
         ("takeover_seconds = inf", "f:1: takeover_seconds = inf is not allowed"),

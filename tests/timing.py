@@ -14,6 +14,11 @@ EMULATED = 10
 FACTOR = float(os.environ.get(VARIABLE, "1"))
 
 
+def paced_settings() -> str:
+    """What a daemon has to be told in order not to take this machine's pace for a hang of its own."""
+    return "" if FACTOR == 1 else f"hang_seconds = {patient(0.5)}\n"
+
+
 def patient(seconds: float) -> float:
     """A bound for this machine, from the one for real machines."""
     return seconds * FACTOR

@@ -45,7 +45,16 @@ give a start longer than that.
 CALLERS_SECONDS = 2.0
 """How often, while callers come again, what is kept of those that have ended is closed."""
 
-_NEED_A_RESTART = ("slots", "run_directory", "mount", "lane", "lane_threads", "transport", "takeover_seconds")
+_NEED_A_RESTART = (
+    "slots",
+    "run_directory",
+    "mount",
+    "lane",
+    "lane_threads",
+    "transport",
+    "hang_seconds",
+    "takeover_seconds",
+)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -131,9 +140,9 @@ class Daemon:
         if self._at_start.slots:
             context = prepared(
                 self._run_directory,
+                self._at_start,
                 succeed=self._predecessor is not None,
                 inherited=inherited,
-                takeover_seconds=self._at_start.takeover_seconds,
             )
             self._publication = await stack.enter_async_context(context)
 

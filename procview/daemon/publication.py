@@ -17,6 +17,7 @@ import trio
 from procview._fast.engine import PROC_VIEWS
 from procview.fs.nodes import CPU_DIR, NODE_DIR
 from procview.guard import LET_GO_STATUS
+from procview.settings import Settings
 from procview.slots.publish import is_published, publish, withdraw
 from procview.slots.skeleton import Skeleton
 
@@ -31,9 +32,9 @@ _MAX_NOTE_BYTES = 4096
 class Publication:
     """The views of one daemon in all containers. Get one from :func:`prepared`."""
 
-    def __init__(self, skeleton: Skeleton, takeover_seconds: float) -> None:
+    def __init__(self, skeleton: Skeleton, settings: Settings) -> None:
         self._skeleton = skeleton
-        self._takeover_seconds = takeover_seconds
+        self._patience = (str(settings.hang_seconds), str(settings.takeover_seconds))
         self._device: str | None = None
         self._watched: bytes | None = None
         self._channel: socket.socket | None = None
@@ -82,7 +83,7 @@ class Publication:
             # Before it is there: as soon as it is, we may be killed, and then it has to know.
             self._tell_guard(self._watched)
         with guards:
-            command = [sys.executable, "-P", "-m", "procview.guard", self._skeleton.base, str(self._takeover_seconds)]
+            command = [sys.executable, "-P", "-m", "procview.guard", self._skeleton.base, *self._patience]
             # A session of its own: a signal to our process group (^C) is not for it.
             self._guard = await trio.lowlevel.open_process(
                 command, stdin=guards, stdout=subprocess.DEVNULL, start_new_session=True, cwd="/"
@@ -149,13 +150,12 @@ def _bound(path: str) -> Iterator[trio.socket.SocketType]:
 
 @asynccontextmanager
 async def prepared(
-    run_directory: str, *, succeed: bool, inherited: str | None = None, takeover_seconds: float
+    run_directory: str, settings: Settings, *, succeed: bool, inherited: str | None = None
 ) -> AsyncIterator[Publication]:
     """The slots made, dead views gone, and a guard running. Raises OSError.
 
     Needs the run directory's lock, or to ``succeed`` its owner, whose views stay; as do those of the device that is
-    ``inherited``. ``takeover_seconds`` is how long the
-    guard waits for another daemon on the connection of a dead one.
+    ``inherited``. ``settings`` are the ones at the start: they say how patient the guard is.
     """
     skeleton = Skeleton(run_directory)
     if not succeed:
@@ -164,7 +164,7 @@ async def prepared(
         if stale:
             log.warning("removed %d views of a procview that had died", stale)
     skeleton.make(SLOT_NAMES)
-    publication = Publication(skeleton, takeover_seconds)
+    publication = Publication(skeleton, settings)
     await publication.start_guard()
     try:
         yield publication

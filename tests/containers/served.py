@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.lane import options as lane_options
 from tests.session import mounts
-from tests.timing import patient
+from tests.timing import paced_settings, patient
 
 _SECONDS = patient(30)
 
@@ -32,7 +32,7 @@ class Daemon:
         """Start one and wait until its views are published; ``tracer`` runs it as our child. ``lane`` is one of
         tests.lane.MODES; None: as this run is told to.
         """
-        (directory / "config.toml").write_text(configuration, encoding="utf-8")
+        (directory / "config.toml").write_text(paced_settings() + configuration, encoding="utf-8")
         return cls(directory, _serve(directory, tracer, lane), lane)
 
     @property

@@ -16,7 +16,7 @@ import pytest
 from procview.mounts import detach, mount_table, top_mount
 from tests import lane
 from tests.session import environment_with_modules, new_directory, remove_directory
-from tests.timing import patient
+from tests.timing import paced_settings, patient
 
 DEADLINE_SECONDS = patient(20)
 
@@ -58,7 +58,7 @@ class Place:
         """Start a daemon; with ``ready`` wait until it serves. ``environment`` is added to ours."""
         log = self.directory / f"log{len(self.started)}"
         if not self.config.exists():
-            self.config.write_text("", encoding="utf-8")
+            self.config.write_text(paced_settings(), encoding="utf-8")
         argv = [sys.executable, "-m", "procview", "serve", "--run-directory", str(self.run_directory)]
         argv += ["--config", str(self.config), *lane.options(), *options]
         with log.open("wb") as output:

@@ -130,6 +130,21 @@ def test_a_hang_ends_within_a_second(place: Place, reader: Callable[[], Reader])
     assert is_published(place)
 
 
+def test_how_long_makes_a_hang_is_a_setting(place: Place, reader: Callable[[], Reader]) -> None:
+    place.config.write_text(f"hang_seconds = {patient(30)}\n")
+    daemon = place.start()
+    reading = reader()
+    daemon.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        daemon.process.wait(patient(1.5))  # by default it is killed within one
+    daemon.process.send_signal(signal.SIGCONT)
+    reading.end()
+    assert not reading.failures
+    assert reading.longest_seconds > patient(1)
+    assert is_published(place)
+    daemon.stop()
+
+
 def test_a_daemon_that_nobody_asks_is_left_alone(place: Place) -> None:
     """A hang without a reader harms nobody; one of SIGSTOP and SIGCONT within a debugger should not end it."""
     daemon = place.start()
