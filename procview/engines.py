@@ -149,13 +149,13 @@ def oci_hooks(site: Site) -> str:
 
 # --- systemd: the words of the command lines ---
 
-_EXEC = re.compile(r"^(ExecStart|ExecStopPost)=/usr/bin/procview (serve|withdraw)( --unless-served)?$", re.MULTILINE)
+_EXEC = re.compile(r"^(Exec\w+=-?)/usr/bin/procview (serve|leave|withdraw)( --unless-served| %n)?$", re.MULTILINE)
 
 
 def _render_unit(text: str, site: Site) -> str:
     def line(found: re.Match[str]) -> str:
         words = " ".join(_unit_word(word) for word in (*site.program, found[2], *site.options))
-        return f"{found[1]}={words}{found[3] or ''}"
+        return f"{found[1]}{words}{found[3] or ''}"
 
     return _EXEC.sub(line, text)
 

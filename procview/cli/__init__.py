@@ -6,7 +6,7 @@
 
 import click
 
-from procview.cli import attach, check, detach, install, render, serve, supervise, version, withdraw
+from procview.cli import attach, check, detach, install, leave, render, serve, supervise, version, withdraw
 
 
 @click.group(
@@ -20,6 +20,7 @@ def main() -> None:
 main.add_command(serve.serve)
 main.add_command(supervise.supervise)
 main.add_command(withdraw.withdraw)
+main.add_command(leave.leave)
 main.add_command(attach.attach)
 main.add_command(detach.detach)
 main.add_command(check.check)

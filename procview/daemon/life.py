@@ -1,7 +1,8 @@
 """The daemon's life: engine, file system, slots, signals, load sampler and service manager in one trio nursery.
 
-Signals: SIGTERM and SIGINT withdraw the views, unmount and end it, SIGHUP reads the configuration again, SIGUSR1 logs
-its counters, SIGUSR2 starts a successor. While nobody reads and no watchdog is set, no task wakes up.
+Signals: SIGTERM and SIGINT withdraw the views, unmount and end it; SIGQUIT leaves all that to the next one. SIGHUP
+reads the configuration again, SIGUSR1 logs its counters, SIGUSR2 starts a successor. While nobody reads and no watchdog
+is set, no task wakes up.
 """
 
 import dataclasses
@@ -56,7 +57,7 @@ _NEED_A_RESTART = (
     "takeover_seconds",
 )
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Daemon:
@@ -88,6 +89,7 @@ class Daemon:
         self._callers = trio.Event()
         self._publication: Publication | None = None
         self._state: State | None = None
+        self._is_left = False
         self._predecessor: int | None = None
         self._successor: int | None = None  # 0: one is being started
 
@@ -209,14 +211,14 @@ class Daemon:
             self._notifier.send("READY=1", f"MAINPID={os.getpid()}", self._status())
 
     def _leave_for_the_next(self, mount: Mount) -> None:
-        if self._state is None or self._state.found:
-            return  # what was inherited is still kept
-        if mount.connection is None:
-            log.info(
-                "without a lane, or before Linux 6.9, nobody can go on with a connection: the next daemon starts anew"
-            )
+        if self._state is None:
+            return
+        if self._state.found:
+            self._is_left = True  # what was inherited is still kept
+        elif mount.connection is None:
+            log.info("without a lane, or before Linux 6.9, nobody can go on with it: the next daemon starts anew")
         else:
-            leave(self._store, mount.connection, self._state)
+            self._is_left = leave(self._store, mount.connection, self._state)
 
     def _withdraw(self) -> None:
         if self._publication is not None:
@@ -248,6 +250,11 @@ class Daemon:
                     nursery.start_soon(self._succeed)
                 else:
                     log.warning("SIGUSR2: a successor is taking over already")
+            elif number == signal.SIGQUIT and self._is_left and not stop.is_set():
+                log.info("SIGQUIT: ending; what the next daemon goes on with is left")
+                self._notifier.send("STOPPING=1", "STATUS=leaving")
+                # As if killed, which no reader notices: whatever ran from here on would take something away.
+                os._exit(0)
             elif not stop.is_set():
                 log.info("%s: stopping", signal.Signals(number).name)
                 # The service does not stop when a successor tells us to end: that is its main process from now on.

@@ -203,6 +203,7 @@ def test_the_unit_says_what_the_daemon_needs() -> None:
     unit = dict(unit_lines(template(UNIT)))
     assert unit["Type"] == "notify"
     assert unit["ExecStart"] == "/usr/bin/procview serve"
+    assert unit["ExecStop"] == "-/usr/bin/procview leave %n"
     assert unit["ExecStopPost"] == "/usr/bin/procview withdraw --unless-served"
     assert int(unit["FileDescriptorStoreMax"]) >= 4
     assert unit["Restart"] == "always"
@@ -215,6 +216,7 @@ def test_the_unit_runs_the_program_that_installed_it_and_guards_special_characte
     unit = dict(unit_lines(file.render(template(UNIT), ELSEWHERE)))
     start = '"/opt/a b/bin/python3" -m procview {} --config /etc/50%%$$HOME.toml'
     assert unit["ExecStart"] == start.format("serve")
+    assert unit["ExecStop"] == "-" + start.format("leave") + " %n"
     assert unit["ExecStopPost"] == start.format("withdraw") + " --unless-served"
     assert unit["ExecReload"] == "/bin/kill -HUP $MAINPID"
 

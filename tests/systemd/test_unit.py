@@ -5,7 +5,9 @@ One daemon for the module: each test begins with one that serves and leaves one 
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,6 +191,41 @@ def test_the_next_one_goes_on_and_no_reader_notices(unit: Unit) -> None:
 
 
 @pytest.mark.slow
+def test_a_restart_is_noticed_by_no_reader(unit: Unit) -> None:
+    """ExecStop sees that it is one. How long a start takes here, nobody shall withdraw."""
+    if not lane.continues():
+        pytest.skip(lane.WHY_NOT_CONTINUED)
+    config = unit.directory / "config.toml"
+    config.write_text("takeover_seconds = 600\n" + paced_settings(), encoding="ascii")
+    systemctl("restart", unit.name)
+    mount = os.stat(unit.skeleton.ctl("proc/uptime")).st_dev
+    read = os.open(unit.skeleton.ctl("proc/vmstat"), os.O_RDONLY)
+    devices, end = set(), threading.Event()
+
+    def look() -> None:
+        while not end.is_set():
+            with open(unit.skeleton.ctl("proc/uptime"), "rb") as file:
+                assert file.read().count(b".") == 2
+                devices.add(os.fstat(file.fileno()).st_dev)
+
+    try:
+        begin = os.read(read, 100)
+        with ThreadPoolExecutor(1) as pool:
+            looking = pool.submit(look)
+            old = unit.pid
+            systemctl("restart", unit.name)
+            assert unit.serves(than=old)
+            end.set()
+            looking.result()
+        assert devices == {mount}, "neither the host's file nor another mount's"
+        assert os.pread(read, 100, 0) == begin
+    finally:
+        end.set()
+        os.close(read)
+        config.write_text(paced_settings(), encoding="ascii")
+        systemctl("restart", unit.name)
+
+
 def test_the_watchdog_ends_one_that_hangs_though_nobody_reads(unit: Unit) -> None:
     old, before = unit.pid, unit.restarts()
     systemctl("kill", "--kill-whom=main", "-s", "STOP", unit.name)

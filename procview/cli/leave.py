@@ -1,0 +1,83 @@
+"""``procview leave``: what systemd runs before it ends the daemon (ExecStop), so that a restart is none for readers."""
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from procview.cli.options import settings_options
+
+if TYPE_CHECKING:
+    from procview.settings import Settings
+
+ANSWER_SECONDS = 2.0
+"""For systemctl(1), and then for the daemon's end. After that systemd goes on as if nobody had asked."""
+
+
+@click.command()
+@click.argument("unit")
+@settings_options
+def leave(unit: str, settings: "Settings") -> None:
+    """Where systemd is about to start the service UNIT again, have the daemon end as it is: connection, files and
+    counters are left for the next one, and readers wait for that.
+
+    Where UNIT is stopped for good, nothing happens: SIGTERM then withdraws the views. It is for ExecStop in UNIT.
+    """
+    from procview.lock import holder
+
+    try:
+        job = _job_of(unit)
+        owner = holder(f"{settings.run_directory}/lock")
+    except (OSError, _NoAnswerError) as error:
+        raise click.ClickException(f"whether {unit} is to start again cannot be told: {error}") from None
+    if job not in ("restart", "try-restart"):
+        click.echo(f"{unit} is not to start again: nothing is left for a next daemon")
+    elif owner is None or owner.pid is None:
+        click.echo("no daemon runs")
+    else:
+        _have_it_end(owner.pid)
+
+
+class _NoAnswerError(Exception):
+    """The service manager does not say."""
+
+
+def _job_of(unit: str) -> str:
+    """What systemd is doing with ``unit``: the type of its job, empty if it has none. Raises _NoAnswerError, OSError.
+
+    systemd hands nothing of it to ExecStop, and its jobs are told apart by type only here (systemctl(1), list-jobs).
+    """
+    import subprocess
+
+    words = ["systemctl", "list-jobs", "--no-legend", "--no-pager", "--full", "--", unit]
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise _NoAnswerError("systemctl list-jobs does not answer") from None
+    if done.returncode:
+        raise _NoAnswerError(f"systemctl list-jobs: {done.stderr.strip() or done.returncode}")
+    for line in done.stdout.splitlines():
+        match line.split():
+            case [_, name, kind, *_] if name == unit:
+                return kind
+    return ""
+
+
+def _have_it_end(pid: int) -> None:
+    """SIGQUIT, and wait. One that has nobody to leave anything with withdraws its views then, as for SIGTERM."""
+    import select
+    import signal
+
+    try:
+        daemon = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(daemon, signal.SIGQUIT)
+        if not select.select([daemon], [], [], ANSWER_SECONDS)[0]:
+            raise click.ClickException(f"the daemon (pid {pid}) has not ended")
+    finally:
+        os.close(daemon)
+    click.echo(f"the daemon (pid {pid}) has ended: the next one goes on")
