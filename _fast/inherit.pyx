@@ -40,6 +40,7 @@ from procview._fast.state cimport (
 )
 from procview._fast.text cimport Text, text_free, text_init
 
+from procview._fast.faults import passing
 from procview._fast.views import INDEX
 
 
@@ -138,6 +139,7 @@ def inherit(Engine engine, OpenFiles files, State state):
     if heirs == NULL:
         raise MemoryError
     try:
+        passing("inherit")
         unit = object_after(shared, 0, KIND_FILE)
         while unit != 0:
             record = file_record_at(shared, unit, &path)

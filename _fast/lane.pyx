@@ -15,6 +15,7 @@ from libc.string cimport memset
 from procview._fast.answers cimport answer
 from procview._fast.container cimport Container, container_put
 from procview._fast.engine cimport Engine
+from procview._fast.faults cimport fault_at
 from procview._fast.files cimport CLOSED, OpenFiles, file_close, file_opened_by
 from procview._fast.fuse cimport (
     FUSE_NOTIFY_RESEND,
@@ -70,6 +71,7 @@ from procview._fast.worker cimport (
     worker_init,
 )
 
+from procview._fast.faults import passing
 from procview._fast.views import INDEX
 
 
@@ -100,30 +102,39 @@ cdef void forget_opened(Road *road, uint64_t unique) noexcept nogil:
             Py_DECREF(<object>view)
 
 
-cdef void *work(void *argument) noexcept nogil:
-    """One thread's life: until the connection ends, or it is told to stop."""
-    cdef Worker *worker = <Worker *>argument
+cdef void serve(Worker *worker, size_t size) noexcept nogil:
+    """The request in hand, of that size: answered here, or handed on."""
     cdef Road *road = worker.road
     cdef const fuse_in_header *header = <const fuse_in_header *>worker.request
     cdef const char *body = worker.request + sizeof(fuse_in_header)
-    cdef bint ended = not begin(worker)
-    cdef size_t size
-    cdef int error
-    while not ended and not count_now(&road.stopping):
-        size = take(worker, &ended)
-        if size == 0:
-            if ended:
-                notify(road, NOTICE_ENDED)
-            continue
+    cdef int error = fault_at(b"read")
+    if error == 0:
         if is_resent(header.unique) and (header.opcode == FUSE_OPEN or header.opcode == FUSE_OPENDIR):
             forget_opened(road, first_number(header.unique))
         if answer(worker, header, body, size - sizeof(fuse_in_header)):
             count_u64(&worker.answered)
-            continue
+            return
         error = relay_request(&road.relay, worker.request, size, worker.ring, worker.entry)
-        if error != 0:
-            reply(worker, header.unique, error, NULL, 0)
-            notify(road, NOTICE_REFUSED)
+        if error == 0:
+            return
+        notify(road, NOTICE_REFUSED)
+    reply(worker, header.unique, error, NULL, 0)
+
+
+cdef void *work(void *argument) noexcept nogil:
+    """One thread's life: until the connection ends, or it is told to stop."""
+    cdef Worker *worker = <Worker *>argument
+    cdef Road *road = worker.road
+    cdef bint ended = not begin(worker)
+    cdef size_t size
+    while not ended and not count_now(&road.stopping):
+        size = take(worker, &ended)
+        if size:
+            count_u64(&worker.turns)
+            serve(worker, size)
+            count_u64(&worker.turns)
+        elif ended:
+            notify(road, NOTICE_ENDED)
     store(&worker.ended, 1)
     return NULL
 
@@ -240,6 +251,7 @@ cdef class Lane:
             error = relay_again(&self._road.relay)
             if error:
                 raise OSError(error, f"it is not known what was negotiated: {os.strerror(error)}")
+            passing("negotiate")
         memset(&action, 0, sizeof(action))
         action.sa_handler = wake_up      # without SA_RESTART
         sigaction(SIGURG, &action, NULL)
@@ -268,7 +280,7 @@ cdef class Lane:
                 self.stop()
                 raise OSError(error, f"no io_uring: {os.strerror(error)}")
         if self._inherited:
-            error = self._have_resent()
+            error = fault_at(b"resend") or self._have_resent() or fault_at(b"resent")
             if error:
                 self.stop()
                 raise OSError(error, f"FUSE_NOTIFY_RESEND: {os.strerror(error)}")
@@ -325,6 +337,10 @@ cdef class Lane:
         return {
             "answered": answered, "by_ring": by_ring, "relayed": relayed, "refused": refused, "pending": pending
         }
+
+    def in_hand(self):
+        return {i: u64_now(&self._workers[i].turns) for i in range(self._thread_count)
+                if u64_now(&self._workers[i].turns) & 1}
 
     @property
     def device(self):

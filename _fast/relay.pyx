@@ -14,6 +14,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
+from procview._fast.faults cimport fault_at
 from procview._fast.files cimport file_answered
 from procview._fast.fuse cimport (
     FUSE_INIT,
@@ -301,6 +302,8 @@ cdef void relay_replies(Relay *relay) noexcept nogil:
         if to.opens and header.error == 0 and got >= <ssize_t>(sizeof(fuse_out_header) + sizeof(fuse_open_out)):
             # Before the kernel has it, or a daemon after us would not know that it may have.
             file_answered(relay.files, (<const fuse_open_out *>(header + 1)).fh, first_number(to.unique))
+        if fault_at(b"relay"):
+            continue
         while write(relay.device, reply, <size_t>got) < 0:
             # ENOENT: nobody waits for it any more. Others are the end of the connection, which the readers of requests
             # find out for themselves.

@@ -58,6 +58,9 @@ class Lane:
         there now.
         """
 
+    def in_hand(self) -> dict[int, int]:
+        """The threads that have a request in hand, and a number for that request: it is another one for the next."""
+
     @property
     def device(self) -> int:
         """The descriptor of /dev/fuse."""

@@ -55,7 +55,9 @@ cdef extern from "<signal.h>" nogil:
     enum:
         SIG_BLOCK
         SIG_SETMASK
+        SIGKILL
         SIGURG
+    int kill(int pid, int signal) noexcept
     int sigfillset(sigset_t *set) noexcept
     int sigdelset(sigset_t *set, int signal) noexcept
     int pthread_sigmask(int how, const sigset_t *set, sigset_t *old) noexcept
@@ -123,6 +125,9 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t read(int descriptor, void *into, size_t size) noexcept
     ssize_t write(int descriptor, const void *data, size_t size) noexcept
     int usleep(unsigned int microseconds) noexcept
+    int getpid() noexcept
+    int pause() noexcept
+    int unlinkat(int directory, const char *path, int flags) noexcept
     ssize_t readlinkat(int directory, const char *path, char *into, size_t size) noexcept
     long sysconf(int name) noexcept
     enum:

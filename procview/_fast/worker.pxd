@@ -53,6 +53,7 @@ cdef struct Worker:
     int opened                 # the ring: 0 not yet, 1, or a negative errno
     int ended
     uint64_t answered
+    uint64_t turns             # odd: it has a request in hand
     char *request
     Text out
     Text scratch

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import trio
 
-from procview import logs
+from procview import faults, logs
 from procview._fast.state import State
 from procview.daemon.inheritance import Inheritance, forget, inherited, leave
 from procview.daemon.publication import Publication, prepared
@@ -332,6 +332,12 @@ class Daemon:
                 if await answers(self._path, pause + seconds * 0.4, after_seconds=pause):
                     if not stop.is_set():
                         mount.check()
+                    if mount.is_stuck():
+                        log.error(
+                            "a thread has the request in hand that it had before; the watchdog is not fed",
+                            extra={"event": "watchdog"},
+                        )
+                        continue
                     self._notifier.send("WATCHDOG=1", self._status())
                     continue
                 log.error("%s does not answer; the watchdog is not fed", self._path, extra={"event": "watchdog"})
@@ -382,6 +388,9 @@ def run(
     store: Store,
 ) -> None:
     """Serve in the foreground until told to stop. Raises SettingsError, MountError, LockedError, OSError."""
+
+    if faults.FOLDER is not None:
+        log.warning("PROCVIEW_FAULTS=%s: whatever stands there happens, to every container", faults.FOLDER)
 
     async def main() -> None:
         await Daemon(config=config, overrides=overrides, replace=replace, roots=roots, store=store).run()

@@ -89,6 +89,7 @@ class Mount:
         self.device = entry.device
         """Its number, ``0:53``, by which its views are told from those of others."""
         self._detached = False
+        self._in_hand: dict[int, int] = {}
 
     async def serve(self, stop: trio.Event) -> None:
         """Answer requests until ``stop`` is set. Raises MountError if the mount goes away before that."""
@@ -116,6 +117,12 @@ class Mount:
     def may_oversleep(self) -> bool:
         """Whether the event loop may be asleep until the next request comes: it reads /dev/fuse itself."""
         return self._lane is None
+
+    def is_stuck(self) -> bool:
+        """Whether a thread of the lane has the same request in hand as when this was last asked."""
+        before = self._in_hand
+        self._in_hand = {} if self._lane is None else self._lane.in_hand()
+        return bool(before.items() & self._in_hand.items())
 
     def counters(self) -> dict[str, int]:
         """What the lane counts; nothing without one."""

@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 
+from procview import faults
 from procview.mounts import (
     MOVE_MOUNT_BENEATH,
     MountEntry,
@@ -31,6 +32,7 @@ def publish(skeleton: Skeleton, views: str) -> None:
     own, which no withdrawal reaches.
     """
     for name in skeleton.names():
+        faults.passing("publish")
         _replace(skeleton.ctl(name), f"{views}/{name}")
         while _views_over(skeleton.src(name)):
             detach(skeleton.src(name))
@@ -67,6 +69,7 @@ def withdraw(skeleton: Skeleton, device: str | None = None, *, but: str | None =
         if (device is not None and entry.device != device) or entry.device == but:
             continue
         try:
+            faults.passing("withdraw")
             # Others may withdraw at the same time (a guard, the next daemon), and the latter publishes then.
             gone += detach_exactly(entry)
         except OSError as error:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -67,14 +67,14 @@ class Served(Supervised):
         return self.daemon()
 
 
-@pytest.fixture
-def served(place: Place, request: pytest.FixtureRequest) -> Iterator[Served]:
-    """``procview supervise``, which serves; options of its own by the mark ``options``."""
-    place.config.write_text("")
-    mark = request.node.get_closest_marker("parametrize")
-    options = request.param if mark is not None and hasattr(request, "param") else []
+@contextlib.contextmanager
+def supervised(
+    place: Place, options: Sequence[str] = (), configuration: str = "", **environment: str
+) -> Iterator[Served]:
+    """``procview supervise``, which serves."""
+    place.config.write_text(configuration)
     words = [sys.executable, "-m", "procview", "supervise", *options, "--run-directory", str(place.run_directory)]
-    ours = Served(place.directory, [*words, "--config", str(place.config), *lane.options()])
+    ours = Served(place.directory, [*words, "--config", str(place.config), *lane.options()], environment)
     ours.place = place
     ours.start()
     try:
@@ -82,6 +82,14 @@ def served(place: Place, request: pytest.FixtureRequest) -> Iterator[Served]:
         yield ours
     finally:
         ours.clean_up()
+
+
+@pytest.fixture
+def served(place: Place, request: pytest.FixtureRequest) -> Iterator[Served]:
+    """With options of its own by the mark ``options``."""
+    mark = request.node.get_closest_marker("parametrize")
+    with supervised(place, request.param if mark is not None and hasattr(request, "param") else []) as ours:
+        yield ours
 
 
 STEADY = pytest.mark.parametrize("served", [["--steady-seconds", "0.1"]], indirect=True, ids=["steady"])

@@ -12,7 +12,7 @@ from tests import session
 from tests.timing import patient
 
 _ANSWER_ALL = 'while read -r question; do eval "$question"; echo "-- end --"; done'
-_SECONDS = patient(30)
+_SECONDS = patient(60)
 
 
 def systemctl(*words: str, check: bool = True) -> str:
