@@ -72,7 +72,7 @@ def test_fs_knows_no_policy_and_no_people(imports: tuple[str, set[str]]) -> None
 def test_slots_know_mounts_and_nothing_of_views(imports: tuple[str, set[str]]) -> None:
     module, names = imports
     if within(module, "procview.slots"):
-        below = ("procview.slots", "procview.mounts", "procview.shipped")
+        below = ("procview.slots", "procview.mounts", "procview.shipped", "procview.faults")
         assert not [name for name in names if name.startswith("procview.") and not within(name, *below)]
 
 
