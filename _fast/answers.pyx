@@ -9,16 +9,16 @@ and pyfuse3 is asked.
 from libc.stdint cimport uint64_t
 from libc.string cimport memset, strcmp
 
+from procview._fast.blocks cimport block_put
 from procview._fast.caller cimport PLACED, container_of
 from procview._fast.callers cimport callers_were_kept
 from procview._fast.container cimport Container, container_put
+from procview._fast.file_records cimport Opening
 from procview._fast.files cimport (
     CLOSED,
     PART_READY,
     TO_RENDER,
-    Opening,
     Part,
-    block_put,
     file_close,
     file_keep,
     file_open,

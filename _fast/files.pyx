@@ -9,107 +9,29 @@ offset on.
 
 A handle is never given out twice: its low bits are a place in the table, the others count the files opened so far.
 
-With a shared memory (``state``) each open file has a record there, and texts are there too, so that the next daemon can
-go on with both; each change of a record is one store, or is undone by what the next daemon drops.
+With a shared memory (``state``) each open file has a record there (``file_records``), and texts are there too
+(``blocks``), so that the next daemon can go on with both.
 """
 
-import errno as errnos
-import os
-
-cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memchr, memcpy, memset, strlen
+from libc.string cimport memset
 
-from procview._fast.container cimport container_put, container_ref
-from procview._fast.engine cimport Engine, View
+from procview._fast.blocks cimport block_inherit, block_new, block_put
+from procview._fast.container cimport container_ref
+from procview._fast.file_records cimport FileRecord, file_record_new, file_record_of, file_record_text
 from procview._fast.posix cimport (
-    count_down,
     count_up,
     pthread_mutex_destroy,
     pthread_mutex_init,
     pthread_mutex_lock,
     pthread_mutex_unlock,
-    store_i64,
     store_u64,
 )
-from procview._fast.state cimport (
-    KIND_FILE,
-    KIND_TEXT,
-    State,
-    link_to,
-    object_at,
-    object_drop,
-    object_new,
-    object_size,
-)
-
-from procview._fast.views import PATHS
+from procview._fast.state cimport link_to, object_at, object_drop
 
 
 cdef enum:
     OWNER_BUCKETS = 1024       # a power of two
-
-MAX_OPEN = 32768
-"""Open files and directories of all containers together; some 200 bytes each."""
-MAX_OPEN_PER_OWNER = 4096
-"""The same for one pid namespace."""
-TEXT_BUDGET_BYTES = 16 << 20
-"""Enough for some thousand meminfo texts, or 40 of cpuinfo on a host of 256 CPUs."""
-
-
-cdef struct TextHead:
-    uint64_t length            # bytes that follow
-
-
-cdef Block *block_new(Files *files, const char *data, size_t size) noexcept nogil:
-    cdef uint32_t unit = 0
-    cdef TextHead *head
-    cdef Block *block
-    if files.shared != NULL:
-        unit = object_new(files.shared, KIND_TEXT, sizeof(TextHead) + size)
-    block = <Block *>malloc(sizeof(Block) + (0 if unit != 0 else size))
-    if block == NULL:
-        object_drop(files.shared, unit)
-        return NULL
-    block.references = 1
-    block.length = size
-    block.shared = files.shared
-    block.unit = unit
-    if unit != 0:
-        head = <TextHead *>object_at(files.shared, unit)
-        head.length = size
-        block.data = <const char *>(head + 1)
-    else:
-        block.data = <const char *>(block + 1)
-    memcpy(<char *>block.data, data, size)
-    return block
-
-
-cdef Block *block_inherit(Files *files, uint32_t unit) noexcept nogil:
-    """The text there; NULL: there is none."""
-    cdef size_t room = object_size(files.shared, unit, KIND_TEXT)
-    cdef TextHead *head = <TextHead *>object_at(files.shared, unit)
-    cdef Block *block
-    if room < sizeof(TextHead) or head.length > room - sizeof(TextHead):
-        return NULL
-    block = <Block *>malloc(sizeof(Block))
-    if block == NULL:
-        return NULL
-    block.references = 1
-    block.length = <size_t>head.length
-    block.shared = files.shared
-    block.unit = unit
-    block.data = <const char *>(head + 1)
-    return block
-
-
-cdef void block_put(Block *block) noexcept nogil:
-    if count_down(&block.references) == 0:
-        if block.unit != 0:
-            object_drop(block.shared, block.unit)
-        free(block)
 
 
 # The functions from here to the next line of dashes want the table's lock held.
@@ -226,43 +148,6 @@ cdef void link_text(File *file, bint first) noexcept nogil:
         owner.last = file
 
 
-cdef FileRecord *record_of(Files *files, const File *file) noexcept nogil:
-    """NULL: it has none."""
-    return <FileRecord *>object_at(files.shared, file.unit) if file.unit != 0 else NULL
-
-
-cdef void record_file(Files *files, File *file, const Opening *opening) noexcept nogil:
-    """Without room it has none, and is an unknown file to the next daemon."""
-    cdef size_t length = strlen(opening.path) + 1 if opening.path != NULL else 0
-    cdef FileRecord *record
-    if files.shared == NULL or length == 0:
-        return
-    file.unit = object_new(files.shared, KIND_FILE, sizeof(FileRecord) + length)
-    record = record_of(files, file)
-    if record == NULL:
-        return
-    record.handle = 0
-    record.unique = opening.unique
-    record.owner = opening.owner
-    record.text_bytes = -1
-    record.container = opening.container.unit if opening.container != NULL else 0
-    record.text = 0
-    record.is_directory = opening.is_directory
-    memcpy(<char *>(record + 1), opening.path, length)
-    files.shared.head.opened = files.opened
-    store_u64(&record.handle, file.handle)
-
-
-cdef void record_text(Files *files, File *file) noexcept nogil:
-    """What is kept of its text has changed."""
-    cdef FileRecord *record = record_of(files, file)
-    if record == NULL:
-        return
-    # While there is a text, its length counts.
-    store_i64(&record.text_bytes, file.text_bytes)
-    link_to(&record.text, file.text.unit if file.text != NULL else 0)
-
-
 cdef void drop_text(Files *files, File *file) noexcept nogil:
     if file.text == NULL:
         return
@@ -271,7 +156,7 @@ cdef void drop_text(Files *files, File *file) noexcept nogil:
     file.owner.text_bytes -= file.text.length
     # Nothing may link to it when it goes; who keeps another one says so next.
     if file.unit != 0:
-        link_to(&record_of(files, file).text, 0)
+        link_to(&file_record_of(files.shared, file.unit).text, 0)
     block_put(file.text)
     file.text = NULL
 
@@ -315,7 +200,7 @@ cdef uint64_t file_open(Files *files, const Opening *opening) noexcept nogil:
             file.view = opening.view
             file.owner = charged
             file.text_bytes = -1
-            record_file(files, file, opening)
+            file.unit = file_record_new(files.shared, opening, handle, files.opened)
     pthread_mutex_unlock(&files.lock)
     return handle
 
@@ -326,7 +211,7 @@ cdef void file_answered(Files *files, uint64_t handle, uint64_t unique) noexcept
     pthread_mutex_lock(&files.lock)
     file = file_of(files, handle)
     if file != NULL and file.unit != 0:
-        store_u64(&record_of(files, file).unique, unique)
+        store_u64(&file_record_of(files.shared, file.unit).unique, unique)
     pthread_mutex_unlock(&files.lock)
 
 
@@ -338,23 +223,11 @@ cdef uint64_t file_opened_by(Files *files, uint64_t unique) noexcept nogil:
     pthread_mutex_lock(&files.lock)
     for place in range(files.capacity):
         file = file_at(files, place)
-        if file.handle != 0 and file.unit != 0 and record_of(files, file).unique == unique:
+        if file.handle != 0 and file.unit != 0 and file_record_of(files.shared, file.unit).unique == unique:
             handle = file.handle
             break
     pthread_mutex_unlock(&files.lock)
     return handle
-
-
-cdef FileRecord *file_record_at(const Shared *shared, uint32_t unit, const char **path) noexcept nogil:
-    """The record there, whole, and its path; NULL: it is none."""
-    cdef size_t size = object_size(shared, unit, KIND_FILE)
-    cdef FileRecord *record = <FileRecord *>object_at(shared, unit)
-    if size <= sizeof(FileRecord):
-        return NULL
-    path[0] = <const char *>(record + 1)
-    if record.handle == 0 or record.unique == 0 or memchr(path[0], 0, size - sizeof(FileRecord)) == NULL:
-        return NULL
-    return record
 
 
 cdef bint file_inherit(Files *files, uint32_t unit, int spec, Container *container) noexcept nogil:
@@ -386,7 +259,7 @@ cdef bint file_inherit(Files *files, uint32_t unit, int spec, Container *contain
     owner.open_count += 1
     files.open_count += 1
     link_to(&record.container, container.unit if container != NULL else 0)
-    file.text = block_inherit(files, record.text) if record.text != 0 else NULL
+    file.text = block_inherit(files.shared, record.text) if record.text != 0 else NULL
     if file.text == NULL:
         link_to(&record.text, 0)
     else:
@@ -456,7 +329,7 @@ cdef void file_keep(Files *files, uint64_t handle, const char *data, size_t size
     """Remember what was rendered for a file, instead of what it had. ``delivered``: its reader has it all, and hardly
     comes back.
     """
-    cdef Block *block = block_new(files, data, size) if size <= files.budget_bytes else NULL
+    cdef Block *block = block_new(files.shared, data, size) if size <= files.budget_bytes else NULL
     cdef File *file
     pthread_mutex_lock(&files.lock)
     file = file_of(files, handle)
@@ -469,7 +342,7 @@ cdef void file_keep(Files *files, uint64_t handle, const char *data, size_t size
             link_text(file, delivered)
             files.text_bytes += size
             file.owner.text_bytes += size
-        record_text(files, file)
+        file_record_text(file_record_of(files.shared, file.unit), file.text, file.text_bytes)
         if file.text != NULL:
             while files.text_bytes > files.budget_bytes:
                 drop_text(files, greediest(files).first)
@@ -490,7 +363,7 @@ cdef int file_close(Files *files, uint64_t handle, Container **container, void *
         result = OF_PYTHON
     else:
         if file.unit != 0:
-            store_u64(&record_of(files, file).handle, 0)
+            store_u64(&file_record_of(files.shared, file.unit).handle, 0)
         drop_text(files, file)
         object_drop(files.shared, file.unit)
         file.unit = 0
@@ -505,152 +378,34 @@ cdef int file_close(Files *files, uint64_t handle, Container **container, void *
     return result
 
 
-@cython.final
-cdef class OpenFiles:
-    def __cinit__(
-        self, engine, *, int most=MAX_OPEN, int most_per_owner=MAX_OPEN_PER_OWNER,
-        size_t budget_bytes=TEXT_BUDGET_BYTES, state=None
-    ):
-        cdef Files *files = &self._files
-        cdef int chunks = (min(most, (1 << PLACE_BITS) - FILES_PER_CHUNK) + FILES_PER_CHUNK - 1) // FILES_PER_CHUNK
-        self._engine = engine
-        if isinstance(engine, Engine):
-            self._renderer = &(<Engine>engine)._renderer
-        self._state = state    # for as long as there are files
-        files.shared = &(<State>state)._shared if state is not None else NULL
-        files.most = min(most, chunks * FILES_PER_CHUNK)
-        files.most_per_owner = most_per_owner
-        files.budget_bytes = budget_bytes
-        files.chunks = <File **>calloc(chunks, sizeof(File *))
-        files.unused = <int *>calloc(chunks * FILES_PER_CHUNK, sizeof(int))
-        files.owners = <Owner **>calloc(OWNER_BUCKETS, sizeof(Owner *))
-        pthread_mutex_init(&files.lock, NULL)
-        self._ready = True
-        if files.chunks == NULL or files.unused == NULL or files.owners == NULL:
-            raise MemoryError
+cdef bint files_init(
+    Files *files, int most, int most_per_owner, size_t budget_bytes, Shared *shared
+) noexcept nogil:
+    """False: memory ran out. files_free in both cases."""
+    cdef int chunks = (min(most, (1 << PLACE_BITS) - FILES_PER_CHUNK) + FILES_PER_CHUNK - 1) // FILES_PER_CHUNK
+    memset(files, 0, sizeof(Files))
+    files.shared = shared
+    files.most = min(most, chunks * FILES_PER_CHUNK)
+    files.most_per_owner = most_per_owner
+    files.budget_bytes = budget_bytes
+    files.chunks = <File **>calloc(chunks, sizeof(File *))
+    files.unused = <int *>calloc(chunks * FILES_PER_CHUNK, sizeof(int))
+    files.owners = <Owner **>calloc(OWNER_BUCKETS, sizeof(Owner *))
+    pthread_mutex_init(&files.lock, NULL)
+    return files.chunks != NULL and files.unused != NULL and files.owners != NULL
 
-    def __dealloc__(self):
-        cdef Files *files = &self._files
-        cdef Owner *owner
-        cdef int place
-        if not self._ready:
-            return
-        for place in range(files.capacity):
-            if file_at(files, place).handle != 0:
-                self._close(file_at(files, place).handle)
-        for place in range(0, files.capacity, FILES_PER_CHUNK):
-            free(file_at(files, place))
-        while files.free_owners != NULL:
-            owner = files.free_owners
-            files.free_owners = owner.next
-            free(owner)
-        free(files.chunks)
-        free(files.unused)
-        free(files.owners)
-        pthread_mutex_destroy(&files.lock)
 
-    cdef bint _close(self, uint64_t handle):
-        cdef Container *container = NULL
-        cdef void *view = NULL
-        if file_close(&self._files, handle, &container, &view) != CLOSED:
-            return False
-        if view != NULL:
-            Py_DECREF(<object>view)
-        if container != NULL:
-            container_put(&self._renderer.containers, container)
-        return True
-
-    def open(self, uint64_t owner, view, str path=None, *, bint is_directory=False):
-        cdef Opening opening
-        cdef uint64_t handle
-        encoded = None if path is None else os.fsencode(path)
-        memset(&opening, 0, sizeof(Opening))
-        opening.owner = owner
-        opening.path = NULL if encoded is None else <const char *>encoded
-        opening.spec = -1
-        opening.view = <void *>view
-        opening.is_directory = is_directory
-        if isinstance(view, View):
-            opening.container = (<View>view)._container
-        Py_INCREF(view)
-        handle = file_open(&self._files, &opening)
-        if handle == 0:
-            Py_DECREF(view)
-            self._refuse()
-        return handle
-
-    def _refuse(self):
-        raise OSError(errnos.ENFILE, "too many open files")
-
-    def view(self, uint64_t handle):
-        cdef Container *container = NULL
-        cdef int spec = -1
-        cdef File *file
-        cdef object view = None
-        cdef View made
-        pthread_mutex_lock(&self._files.lock)
-        file = file_of(&self._files, handle)
-        if file != NULL and file.view != NULL:
-            view = <object>file.view
-        elif file != NULL:
-            container = file.container
-            spec = file.spec
-            container_ref(container)
-        pthread_mutex_unlock(&self._files.lock)
-        if container == NULL:
-            return view
-        made = View.__new__(View)
-        made._engine = self._engine
-        made._path = PATHS[spec]
-        made._spec = spec
-        made._container = container
-        return made
-
-    def give(self, uint64_t handle, view):
-        Py_INCREF(view)
-        if not file_give(&self._files, handle, <void *>view):
-            Py_DECREF(view)
-
-    def text(self, uint64_t handle):
-        cdef Block *block = NULL
-        cdef File *file
-        pthread_mutex_lock(&self._files.lock)
-        file = file_of(&self._files, handle)
-        if file != NULL and file.text != NULL:
-            block = file.text
-            count_up(&block.references)
-        pthread_mutex_unlock(&self._files.lock)
-        if block == NULL:
-            return None
-        try:
-            return PyBytes_FromStringAndSize(block.data, <Py_ssize_t>block.length)
-        finally:
-            block_put(block)
-
-    def part(self, uint64_t handle, uint64_t offset, size_t size):
-        cdef Part part
-        cdef int found = file_part(&self._files, handle, offset, size, &part)
-        if part.container != NULL:
-            container_put(&self._renderer.containers, part.container)
-        if found != PART_READY:
-            return None
-        if part.text == NULL:
-            return b""
-        try:
-            return PyBytes_FromStringAndSize(part.data, <Py_ssize_t>part.size)
-        finally:
-            block_put(part.text)
-
-    def keep(self, uint64_t handle, bytes text, *, bint delivered):
-        file_keep(&self._files, handle, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text), delivered)
-
-    def close(self, uint64_t handle):
-        return self._close(handle)
-
-    @property
-    def open_count(self):
-        return self._files.open_count
-
-    @property
-    def text_bytes(self):
-        return self._files.text_bytes
+cdef void files_free(Files *files) noexcept nogil:
+    """When all of them are closed."""
+    cdef Owner *owner
+    cdef int chunk
+    for chunk in range(files.capacity // FILES_PER_CHUNK):
+        free(files.chunks[chunk])
+    while files.free_owners != NULL:
+        owner = files.free_owners
+        files.free_owners = owner.next
+        free(owner)
+    free(files.chunks)
+    free(files.unused)
+    free(files.owners)
+    pthread_mutex_destroy(&files.lock)

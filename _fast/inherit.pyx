@@ -12,16 +12,9 @@ from procview._fast.caller cimport container_again
 from procview._fast.container cimport Container, container_put, container_ref
 from procview._fast.containers cimport containers_record
 from procview._fast.engine cimport Engine, View
-from procview._fast.files cimport (
-    FILES_PER_CHUNK,
-    File,
-    FileRecord,
-    Files,
-    OpenFiles,
-    file_inherit,
-    file_inherit_end,
-    file_record_at,
-)
+from procview._fast.file_records cimport FileRecord, file_record_at
+from procview._fast.files cimport FILES_PER_CHUNK, File, Files, file_inherit, file_inherit_end
+from procview._fast.open_files cimport OpenFiles
 from procview._fast.records cimport ContainerRecord, record_at, record_key, restore
 from procview._fast.renderer cimport Renderer
 from procview._fast.scan cimport span

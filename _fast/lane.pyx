@@ -16,7 +16,7 @@ from procview._fast.answers cimport answer
 from procview._fast.container cimport Container, container_put
 from procview._fast.engine cimport Engine
 from procview._fast.faults cimport fault_at
-from procview._fast.files cimport CLOSED, OpenFiles, file_close, file_opened_by
+from procview._fast.files cimport CLOSED, file_close, file_opened_by
 from procview._fast.fuse cimport (
     FUSE_NOTIFY_RESEND,
     FUSE_OPEN,
@@ -26,6 +26,7 @@ from procview._fast.fuse cimport (
     fuse_out_header,
     is_resent,
 )
+from procview._fast.open_files cimport OpenFiles
 from procview._fast.posix cimport (
     SHUT_RDWR,
     SIG_SETMASK,

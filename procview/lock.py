@@ -40,8 +40,7 @@ def held(path: str) -> Iterator[None]:
             break
         os.close(fd)  # its owner removed it between our open and our lock: it locks nothing any more
     try:
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+        _write_pid(fd, path)
         yield
     finally:
         if _same_file(fd, path):  # while still locked, so that nobody else's new file is hit
@@ -63,6 +62,14 @@ def holder(path: str) -> LockedError | None:
     finally:
         os.close(fd)
     return None
+
+
+def _write_pid(fd: int, path: str) -> None:
+    """Over what another one has left there, and not after it was cut off: that needs no room, where there is none."""
+    try:
+        os.ftruncate(fd, os.pwrite(fd, b"%d\n" % os.getpid(), 0))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 def _pid_in(fd: int) -> int | None:

@@ -1,5 +1,5 @@
 from procview._fast.engine import Engine, View
-from procview._fast.files import OpenFiles
+from procview._fast.open_files import OpenFiles
 from procview._fast.state import State
 
 def inherit(engine: Engine, files: OpenFiles, state: State) -> list[tuple[int, View, bool]]:

@@ -2,7 +2,7 @@ from collections.abc import Iterable, Sequence
 from typing import final
 
 from procview._fast.engine import Engine
-from procview._fast.files import OpenFiles
+from procview._fast.open_files import OpenFiles
 
 ENDED: int
 LOADAVG: int

@@ -19,8 +19,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pyfuse3
 
 from procview._fast.engine import Engine, View
-from procview._fast.files import OpenFiles
 from procview._fast.inherit import inherit
+from procview._fast.open_files import OpenFiles
 from procview._fast.state import State
 from procview.fs.blocking import BlockingWork, TooSlowError
 from procview.fs.nodes import Node, Tree

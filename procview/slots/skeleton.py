@@ -11,6 +11,7 @@ exists, because the mounts in running containers are slaves of it.
 """
 
 import os
+from contextlib import suppress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -129,12 +130,19 @@ class Skeleton:
         mount("none", src, None, MS_SLAVE)
 
     def _write(self, names: list[str]) -> None:
-        path = f"{self.base}/slots"
+        path, text = f"{self.base}/slots", "".join(f"{name}\n" for name in names)
+        with suppress(OSError, UnicodeDecodeError), open(path, encoding="utf-8") as file:
+            if file.read() == text:
+                return  # a daemon that follows another one needs no room, where there is none
         fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        with open(fd, "w", encoding="utf-8") as file:
-            os.fchmod(fd, 0o644)  # a hook of another user's reads it, whatever our umask
-            file.writelines(f"{name}\n" for name in names)
-        os.rename(f"{path}.new", path)
+        try:
+            with open(fd, "w", encoding="utf-8") as file:
+                os.fchmod(fd, 0o644)  # a hook of another user's reads it, whatever our umask
+                file.write(text)
+            os.rename(f"{path}.new", path)
+        except OSError as error:
+            os.unlink(f"{path}.new")
+            raise OSError(error.errno, error.strerror, path) from None
 
     def remove(self) -> None:
         """Take everything down but ``base`` itself. Containers keep the host's files that they bound, for good.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from procview._fast.files import MAX_OPEN_PER_OWNER
+from procview._fast.open_files import MAX_OPEN_PER_OWNER
 from tests.containers import hostile, slots, watcher
 from tests.containers.cgroups import Limits
 from tests.containers.conftest import MEMORY_BYTES, Start, host_cpus

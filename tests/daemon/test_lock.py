@@ -43,6 +43,13 @@ def test_one_that_a_killed_process_held_is_free(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_nothing_is_left_of_what_a_dead_owner_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.write_text("12345678901234567890\n")
+    with held(str(path)):
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
 def test_it_follows_no_link(tmp_path: Path) -> None:
     (tmp_path / "lock").symlink_to(tmp_path / "precious")
     with pytest.raises(OSError), held(str(tmp_path / "lock")):

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from procview._fast.engine import PROC_VIEWS, Engine
-from procview._fast.files import OpenFiles
 from procview._fast.lane import Lane
+from procview._fast.open_files import OpenFiles
 
 LOOKUP, FORGET, GETATTR, OPEN, READ, STATFS, RELEASE = 1, 2, 3, 14, 15, 17, 18
 INIT, OPENDIR, RELEASEDIR, INTERRUPT, BATCH_FORGET = 26, 27, 29, 36, 42

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from procview._fast.engine import Engine, View
-from procview._fast.files import OpenFiles
+from procview._fast.open_files import OpenFiles
 
 NO_ENGINE = cast("Engine", None)
 

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from procview._fast.engine import Engine
-from procview._fast.files import OpenFiles
 from procview._fast.lane import ENDED, NO_RING, REFUSED, Lane
+from procview._fast.open_files import OpenFiles
 from procview._fast.ring import probe
 from tests.fast import kernel as protocol
 from tests.fast.kernel import (

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import pytest
 
 from procview._fast.engine import Engine, View
-from procview._fast.files import OpenFiles
 from procview._fast.inherit import inherit
+from procview._fast.open_files import OpenFiles
 from procview._fast.state import State
 from tests.fast.kernel import MEMINFO, Kernel, kernel
 

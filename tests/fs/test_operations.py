@@ -17,7 +17,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procview._fast.files import OpenFiles
+from procview._fast.open_files import OpenFiles
 from procview.fs import operations as module
 from procview.fs.blocking import BlockingWork
 from procview.fs.nodes import ROOT_INODE, inode_of

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from procview._fast.engine import Engine
-from procview._fast.files import OpenFiles
 from procview._fast.lane import ENDED
+from procview._fast.open_files import OpenFiles
 from tests.fast import kernel as protocol
 from tests.fast.kernel import (
     ATTR_OUT,

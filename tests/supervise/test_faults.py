@@ -4,8 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -14,38 +14,13 @@ from procview.slots.publish import published
 from procview.slots.skeleton import Skeleton
 from tests import lane
 from tests.daemon.process import Daemon, Place, eventually, needs_mount
+from tests.supervise.readers import three_readers_notice_nothing
 from tests.supervise.test_daemon import Served, supervised
 from tests.timing import patient
 
 pytestmark = needs_mount
 
 going_on = pytest.mark.skipif(not lane.continues(), reason=lane.WHY_NOT_CONTINUED)
-
-# Files of which the lane answers all, folders and statfs(2), which pyfuse3 answers; each checked as far as it can be.
-_READS = """
-import os, sys
-mount, stop, ready = sys.argv[1:]
-rounds, failed, odd = 0, [], 0
-while not os.path.exists(stop):
-    try:
-        for name in ("meminfo", "stat", "uptime", "vmstat"):
-            fd = os.open(f"{mount}/proc/{name}", os.O_RDONLY)
-            try:
-                text = b""
-                while part := os.read(fd, 611):
-                    text += part
-            finally:
-                os.close(fd)
-            odd += not text.endswith(b"\\n")
-        odd += "online" not in os.listdir(f"{mount}/sys/devices/system/cpu")
-        os.statvfs(mount)
-    except OSError as error:
-        failed.append(str(error))
-    rounds += 1
-    if rounds == 1:
-        open(ready, "w").close()
-print(rounds, odd, failed[:3], sep="|")
-"""
 
 
 @pytest.fixture
@@ -64,21 +39,6 @@ def serving(place: Place, faults: Path) -> Callable[..., AbstractContextManager[
         return supervised(place, words, f"takeover_seconds = {patient(20)}\n", PROCVIEW_FAULTS=str(faults))
 
     return start
-
-
-@contextmanager
-def three_readers_notice_nothing(place: Place, directory: Path) -> Iterator[None]:
-    stop = directory / "stop"
-    ready = [directory / f"ready{number}" for number in range(3)]
-    argv = [sys.executable, "-I", "-S", "-c", _READS, str(place.mount), str(stop)]
-    readers = [subprocess.Popen([*argv, str(file)], stdout=subprocess.PIPE, text=True) for file in ready]
-    try:
-        eventually(lambda: all(file.exists() for file in ready), "the first round of each")
-        yield
-    finally:
-        stop.touch()
-        said = [reader.communicate(timeout=patient(30))[0].strip().split("|") for reader in readers]
-    assert [(odd, failed) for _, odd, failed in said] == [("0", "[]")] * 3
 
 
 def _arm(faults: Path, point: str, word: str) -> None:
