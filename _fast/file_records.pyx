@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""What the next daemon is told of each open file: its record in the shared memory. Each change is one store, or is undone
-by what the next daemon drops.
+"""What the next daemon is told of each open file: its record in the shared memory. Each change is one store, or is
+undone by what the next daemon drops.
 """
 
 from libc.string cimport memchr, memcpy, strlen
