@@ -11,8 +11,8 @@ exists, because the mounts in running containers are slaves of it.
 """
 
 import os
-from contextlib import suppress
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from procview.mounts import (
