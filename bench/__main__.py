@@ -18,7 +18,7 @@ from bench import crowd, hook, lxcfs, neighbour, propagation, report, servers
 from bench.bounds import MIB
 from bench.cgroups import Limits, throttled_periods
 from bench.compile import compiled
-from bench.container import Bind, Container, ReaderFailedError, running_container
+from bench.container import Bind, Container, running_container
 from bench.ending import end_if_told, end_when_told
 from bench.endurance import endure
 from bench.files import FILES
@@ -262,14 +262,11 @@ def _measure_neighbour(
     if len(set(container.limits.cpus)) < 2:
         results.missing.append("neighbour: needs a container on two CPUs, one for the flood and one for what is timed")
         return
-    try:
-        with running_container(work, container.limits, binds, "-flood") as other:
-            results.neighbour = neighbour.measure(
-                container, other, running, all_cpus=cpus, rounds=effort.flood_rounds, seconds=effort.flood_seconds
-            )
-    except ReaderFailedError as error:
-        results.missing.append(f"neighbour: a read failed: {error}")
-        return
+    with running_container(work, container.limits, binds, "-flood") as other:
+        results.neighbour, failures = neighbour.measure(
+            container, other, running, all_cpus=cpus, rounds=effort.flood_rounds, seconds=effort.flood_seconds
+        )
+    results.missing += [f"neighbour: {failure}" for failure in failures]
     _show(report.neighbour_table(results.neighbour))
 
 

@@ -14,186 +14,128 @@ import os
 import random
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench import report, soak_report
 from bench.bounds import STALL_P99_MS, Verdict
-from bench.compile import CHECKOUT, compiled
+from bench.compile import compiled
 from bench.ending import end_if_told, end_when_told
 from bench.files import FILES
-from bench.private import die_with_parent, enter_private_mounts
+from bench.private import enter_private_mounts
 from bench.servers import ServerFailedError
 from bench.soak import Containers, SoakFailedError, expected_of, limits_of, running_containers
 from bench.soak_report import Counted
-from procview.lock import holder
-from procview.slots.publish import published, withdraw
-from procview.slots.skeleton import Skeleton
+from bench.supervised import Supervised, Timed, supervised
 
-START_SECONDS = 60.0
 STEP_READS = 2000
 _PAUSES_SECONDS = (0.05, 1.5)
 
 
-class Supervised:
-    """``procview supervise``, and the daemon that serves under it."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]", run_directory: Path, log: Path) -> None:
-        self.process = process
-        self.skeleton = Skeleton(str(run_directory))
-        self.mount = run_directory / "fs"
-        self.log = log
-
-    def daemon(self, than: int = 0) -> int:
-        """Wait for the pid of a daemon that is another one than ``than``. Raises ServerFailedError."""
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            owner = holder(self.skeleton.lock)
-            if owner is not None and owner.pid not in (None, than):
-                return int(owner.pid or 0)
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise ServerFailedError(f"there is no daemon: {self.last_words()}")
-            time.sleep(0.002)
-
-    def wait_until_served(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while "proc/uptime" not in published(self.skeleton) or b"serving" not in self.log.read_bytes():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise ServerFailedError(f"it does not serve: {self.last_words()}")
-            time.sleep(0.02)
-
-    def last_words(self) -> str:
-        return " | ".join(self.log.read_text(errors="replace").splitlines()[-5:]) or "(it said nothing)"
+Strike = Callable[[int], None]
+"""Does something to the daemon with this pid, after which another one is to serve."""
 
 
-@contextmanager
-def supervised(work: Path, takeover_seconds: float | None) -> Iterator[Supervised]:
-    """It is ended, and its slots are taken down, whatever happens."""
-    run_directory, log = work / "run", work / "log"
-    config = work / "procview.toml"
-    setting = "" if takeover_seconds is None else f"takeover_seconds = {takeover_seconds}\n"
-    config.write_text(setting, encoding="utf-8")
-    command = [sys.executable, "-m", "procview", "supervise", "--steady-seconds", "0"]
-    command += ["--run-directory", str(run_directory), "--config", str(config)]
-    environment = {key: value for key, value in os.environ.items() if key not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=CHECKOUT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            preexec_fn=die_with_parent,
-        )  # fmt: skip
-    found = Supervised(process, run_directory, log)
-    try:
-        found.wait_until_served()
-        yield found
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        withdraw(found.skeleton)
-        found.skeleton.remove()
-
-
-class Timed(threading.Thread):
-    """Reads one file without a pause, until told to end."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(daemon=True)
-        self._path = path
-        self._over = threading.Event()
-        self._begun = time.monotonic()
-        self._longest = 0.0
-        self.reads = 0
-        self.errors: dict[str, int] = {}
-
-    def run(self) -> None:
-        while not self._over.is_set():
-            self._begun = time.monotonic()
-            try:
-                self._path.read_bytes()
-            except OSError as error:
-                name = error.strerror or str(error)
-                self.errors[name] = self.errors.get(name, 0) + 1
-            self._longest = max(self._longest, time.monotonic() - self._begun)
-            self.reads += 1
-            time.sleep(0.001)
-
-    def longest_seconds(self) -> float:
-        """Of the reads since the last call, that under way included."""
-        longest, self._longest = max(self._longest, time.monotonic() - self._begun), 0.0
-        return longest
-
-    def wait_for(self, reads: int) -> None:
-        """Until it has read so often. Raises ServerFailedError."""
-        deadline = time.monotonic() + START_SECONDS
-        while self.reads < reads:
-            if time.monotonic() > deadline:
-                raise ServerFailedError(f"a reader waits for {START_SECONDS:.0f} s")
-            time.sleep(0.002)
-
-    def end(self) -> None:
-        self._over.set()
-        self.join(START_SECONDS)
+def kill(daemon: int) -> None:
+    with suppress(ProcessLookupError):  # it has ended by itself, which the next one's start shows
+        os.kill(daemon, signal.SIGKILL)
 
 
 @dataclass
-class Killed:
+class Struck:
     """What became of the daemons."""
 
     stalls_ms: list[float] = field(default_factory=list)
-    """For each kill."""
+    """For each strike."""
     by_standby: int = 0
     anew: int = 0
-    """Kills after which the connection was not gone on with."""
+    """Strikes after which the connection was not gone on with."""
 
 
-class Killer(threading.Thread):
-    """Kills the daemon, again and again, at random moments."""
+class Striker(threading.Thread):
+    """Strikes the daemon, again and again, at random moments."""
 
-    def __init__(self, server: Supervised, timed: Timed, kills: int, seed: int) -> None:
+    def __init__(self, server: Supervised, timed: Timed, strike: Strike, count: int, seed: int) -> None:
         super().__init__(daemon=True)
-        self._server, self._timed, self._kills = server, timed, kills
+        self._server, self._timed, self._strike, self._count = server, timed, strike, count
         self._random = random.Random(seed)
-        self.killed = Killed()
+        self.struck = Struck()
         self.trouble = ""
 
     def run(self) -> None:
         daemon = 0
         try:
-            for _ in range(self._kills):
+            for _ in range(self._count):
                 daemon = self._server.daemon(than=daemon)
                 time.sleep(self._random.uniform(*_PAUSES_SECONDS))
                 self._timed.longest_seconds()
                 reads = self._timed.reads
-                with suppress(ProcessLookupError):  # it has ended by itself, which the next one's start shows
-                    os.kill(daemon, signal.SIGKILL)
+                self._strike(daemon)
                 self._server.daemon(than=daemon)
                 # The one that was under way then, and another.
                 self._timed.wait_for(reads + 2)
-                self.killed.stalls_ms.append(self._timed.longest_seconds() * 1000)
+                self.struck.stalls_ms.append(self._timed.longest_seconds() * 1000)
         except (ServerFailedError, OSError) as error:
-            self.trouble = f"after {len(self.killed.stalls_ms)} kills: {error}"
+            self.trouble = f"after {len(self.struck.stalls_ms)} times: {error}"
         said = self._server.log.read_text(errors="replace")
-        self.killed.by_standby = said.count("(the standby)")
-        self.killed.anew = said.count("with 0 descriptors kept for it") - 1
+        self.struck.by_standby = said.count("(the standby)")
+        self.struck.anew = said.count("with 0 descriptors kept for it") - 1
 
 
-def verdicts(counted: Counted, timed: Timed, killed: Killed, kills: int) -> list[Verdict]:
+@dataclass(frozen=True)
+class Run:
+    """What was counted and timed meanwhile."""
+
+    counted: Counted
+    reads: int
+    """Of the timed reader."""
+    errors: dict[str, int]
+    """Its own."""
+    struck: Struck
+    reports: Sequence[dict[str, Any]]
+
+    @property
+    def failed(self) -> int:
+        return sum(self.counted.failed.values()) + sum(self.errors.values())
+
+
+def run_under(strike: Strike, server: Supervised, *, containers: int, count: int, seed: int) -> Run:
+    """Strike ``count`` times while so many containers read. Raises ServerFailedError, SoakFailedError."""
+    limits = [limits_of(number) for number in range(containers)]
+    with running_containers(server.mount, limits) as running:
+        for own in limits:
+            running.start(expected_of(own))
+        timed = Timed(server.mount / FILES["meminfo"])
+        striker = Striker(server, timed, strike, count, seed)
+        timed.start()
+        striker.start()
+        try:
+            counted = _read_while(striker, running, count)
+            reports = running.reports()
+        finally:
+            timed.end()
+        run = Run(counted, timed.reads, timed.errors, striker.struck, reports)
+        if striker.trouble:
+            print(f"\nchaos: {striker.trouble}", file=sys.stderr)
+        if run.struck.anew > 0 or run.failed or striker.trouble:
+            print(server.log.read_text(errors="replace")[-20000:], file=sys.stderr)
+    return run
+
+
+def verdicts(run: Run, count: int, what: str = "times that the daemon was killed") -> list[Verdict]:
     return [
-        Verdict("times that the daemon was killed", len(killed.stalls_ms), kills, at_least=True),
-        Verdict("reads that failed", sum(counted.failed.values()) + sum(timed.errors.values()), 0),
-        Verdict("texts or pieces that are wrong, counters that go back", counted.wrong, 0),
-        Verdict("starts that did not go on with the connection", killed.anew, 0),
-        Verdict("p99 of the longest read after a kill", _p99(killed.stalls_ms), STALL_P99_MS, unit=" ms"),
+        Verdict(what, len(run.struck.stalls_ms), count, at_least=True),
+        Verdict("reads that failed", run.failed, 0),
+        Verdict("texts or pieces that are wrong, counters that go back", run.counted.wrong, 0),
+        Verdict("starts that did not go on with the connection", run.struck.anew, 0),
+        Verdict("p99 of the longest read after it", _p99(run.struck.stalls_ms), STALL_P99_MS, unit=" ms"),
     ]
 
 
@@ -201,21 +143,36 @@ def _p99(values: Sequence[float]) -> float:
     return float("nan") if len(values) < 2 else statistics.quantiles(values, n=100, method="inclusive")[98]
 
 
-def table(counted: Counted, timed: Timed, killed: Killed) -> str:
-    stalls = sorted(killed.stalls_ms)
+def table(run: Run, title: str = "The daemon is killed, and readers go on", name: str = "kills") -> str:
+    stalls = sorted(run.struck.stalls_ms)
     row = [
-        *(report.thousands(value) for value in (len(stalls), killed.by_standby, counted.reads + timed.reads)),
-        report.thousands(counted.requests),
-        str(sum(counted.failed.values()) + sum(timed.errors.values())),
-        str(counted.wrong),
+        *(report.thousands(value) for value in (len(stalls), run.struck.by_standby, run.counted.reads + run.reads)),
+        report.thousands(run.counted.requests),
+        str(run.failed),
+        str(run.counted.wrong),
         *(f"{value:.0f}" for value in (statistics.median(stalls or [0]), _p99(stalls or [0, 0]), max(stalls or [0]))),
     ]
-    header = ["kills", "standby", "reads", "calls", "failed", "wrong", "stall median", "p99", "longest ms"]
-    lines = [report.table("The daemon is killed, and readers go on", header, [row])]
-    lines.append(f"({counted.killed:,} callers were killed as well, {counted.killed_asking:,} of them in mid-request)")
-    for name, count in {**counted.failed, **timed.errors}.items():
-        lines.append(f"failed: {name} {count:,}")
-    return "\n".join(lines)
+    header = [name, "standby", "reads", "calls", "failed", "wrong", "stall median", "p99", "longest ms"]
+    lines = [report.table(title, header, [row])]
+    lines.append(
+        f"({run.counted.killed:,} callers were killed as well, {run.counted.killed_asking:,} of them in mid-request)"
+    )
+    for failure, count in {**run.counted.failed, **run.errors}.items():
+        lines.append(f"failed: {failure} {count:,}")
+    return "\n".join([*lines, *map(soak_report.report_lines, run.reports)])
+
+
+def tell(run: Run, printed: str, found: Sequence[Verdict], heading: str, seed: int, file: str | None) -> int:
+    """Print what came out, save it in ``file`` where there is one, and give the exit status."""
+    print("\n" + printed, soak_report.verdict_table(found), sep="\n\n")
+    if file:
+        document = {"heading": heading.splitlines(), "seed": seed, "struck": asdict(run.struck),
+                    "counted": asdict(run.counted), "reports": list(run.reports),
+                    "verdicts": [{**asdict(one), "kept": one.kept} for one in found]}  # fmt: skip
+        Path(file).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    kept = all(verdict.kept for verdict in found)
+    print("\nevery bound is kept" if kept else "\nFAIL: not every bound is kept")
+    return 0 if kept else 1
 
 
 def main() -> int:
@@ -228,54 +185,28 @@ def main() -> int:
     heading = soak_report.heading("chaos")
     print(heading, f"seed:        {options.seed}", sep="\n", flush=True)
     enter_private_mounts()
-    limits = [limits_of(number) for number in range(options.containers)]
     try:
         with (
             tempfile.TemporaryDirectory(prefix="procview-bench-") as work,
             supervised(Path(work), options.takeover_seconds) as server,
-            running_containers(server.mount, limits) as containers,
         ):
-            for own in limits:
-                containers.start(expected_of(own))
-            timed = Timed(server.mount / FILES["meminfo"])
-            killer = Killer(server, timed, options.kills, options.seed)
-            timed.start()
-            killer.start()
-            try:
-                counted = _read_while(killer, containers, options.kills)
-                reports = containers.reports()
-            finally:
-                timed.end()
-            if killer.trouble:
-                print(f"\nchaos: {killer.trouble}", file=sys.stderr)
-            if killer.killed.anew > 0 or counted.failed or timed.errors or killer.trouble:
-                print(server.log.read_text(errors="replace")[-20000:], file=sys.stderr)
+            run = run_under(kill, server, containers=options.containers, count=options.kills, seed=options.seed)
     except (ServerFailedError, SoakFailedError) as error:
         print(f"\nchaos: {error}", file=sys.stderr)
         return 2
-    found = verdicts(counted, timed, killer.killed, options.kills)
-    print("\n" + table(counted, timed, killer.killed), *map(soak_report.report_lines, reports), sep="\n")
-    print("\n" + soak_report.verdict_table(found))
-    if options.json:
-        document = {"heading": heading.splitlines(), "seed": options.seed, "killed": asdict(killer.killed),
-                    "counted": asdict(counted), "reports": list(reports),
-                    "verdicts": [{**asdict(one), "kept": one.kept} for one in found]}  # fmt: skip
-        Path(options.json).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    kept = all(verdict.kept for verdict in found)
-    print("\nevery bound is kept" if kept else "\nFAIL: not every bound is kept")
-    return 0 if kept else 1
+    return tell(run, table(run), verdicts(run, options.kills), heading, options.seed, options.json)
 
 
-def _read_while(killer: Killer, containers: Containers, kills: int) -> Counted:
-    """All containers, as long as daemons are killed; what they have counted."""
+def _read_while(striker: Striker, containers: Containers, count: int) -> Counted:
+    """All containers, as long as daemons are struck; what they have counted."""
     counted = Counted()
-    while killer.is_alive():
+    while striker.is_alive():
         for so_far in containers.read_until(counted.reads + STEP_READS):
             counted = so_far
             end_if_told()
             if sys.stderr.isatty():
-                done = len(killer.killed.stalls_ms)
-                line = f"{done:,} of {kills:,} kills, {counted.reads:,} reads, {sum(counted.failed.values())} failed"
+                done = len(striker.struck.stalls_ms)
+                line = f"{done:,} of {count:,} times, {counted.reads:,} reads, {sum(counted.failed.values())} failed"
                 print(f"\r{line}", end="", file=sys.stderr, flush=True)
     if sys.stderr.isatty():
         print(file=sys.stderr)

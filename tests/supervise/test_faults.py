@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from procview.priority import HURRY_NICE
 from procview.slots.publish import published
 from procview.slots.skeleton import Skeleton
 from tests import lane
@@ -109,6 +110,23 @@ def test_a_thread_that_is_stuck_with_a_request_is_found_by_the_watchdog(
         _arm(faults, "read", "hang")
         served.says("a thread has the request in hand that it had before")
         served.will_serve(than=before)
+
+
+@going_on
+def test_who_takes_over_hurries_until_it_serves(
+    serving: Callable[..., AbstractContextManager[Served]], faults: Path
+) -> None:
+    with serving() as served:
+        waiting = served.warm().pid
+        assert os.getpriority(os.PRIO_PROCESS, waiting) == 0
+        _arm(faults, "inherit", "hang")
+        os.kill(served.daemon(), signal.SIGKILL)
+        _happens(faults, "inherit")
+        assert os.getpriority(os.PRIO_PROCESS, waiting) == HURRY_NICE
+        os.kill(waiting, signal.SIGKILL)
+        pid = served.will_serve(than=waiting)
+        threads = map(int, os.listdir(f"/proc/{pid}/task"))
+        assert {os.getpriority(os.PRIO_PROCESS, tid) for tid in threads} == {0}
 
 
 def _started(place: Place, faults: Path) -> Daemon:
