@@ -9,7 +9,6 @@ Exit status: 0 when every bound is kept, 1 when one is not, 2 when nothing could
 """
 
 import argparse
-import io
 import itertools
 import os
 import random
@@ -17,7 +16,6 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -44,8 +42,7 @@ def wheel_of(commit: str) -> Path:
         print(f"building the wheel of {commit[:12]}", file=sys.stderr, flush=True)
         archive = subprocess.run(["git", "archive", commit], cwd=CHECKOUT, check=True, capture_output=True).stdout
         with tempfile.TemporaryDirectory(prefix="procview-bench-") as source:
-            with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-                tar.extractall(source, filter="data")
+            subprocess.run(["tar", "-xC", source], input=archive, check=True)
             _pip("wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(folder), source)
         found = list(folder.glob("procview-*.whl"))
     return found[0]
@@ -78,7 +75,7 @@ def main() -> int:
         print(f"upgrade: {error}: {error.stderr or error.stdout}", file=sys.stderr)
         return 2
     heading = soak_report.heading("upgrade")
-    print(heading, f"versions:    {' and '.join(commit[:12] for commit in commits)}", sep="\n", flush=True)
+    print(heading, f"commits:     {' and '.join(commit[:12] for commit in commits)}", sep="\n", flush=True)
     enter_private_mounts()
     try:
         with tempfile.TemporaryDirectory(prefix="procview-bench-") as work:
