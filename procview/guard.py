@@ -24,6 +24,7 @@ import threading
 
 from procview import logs
 from procview.mounts import clone_tree, waiting_requests
+from procview.priority import settle
 from procview.slots.publish import cut_off, withdraw
 from procview.slots.skeleton import Skeleton
 
@@ -166,6 +167,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     logs.set_up("info")
+    settle()  # it is started before the daemon serves, or afterwards
     base, hang_seconds, takeover_seconds = sys.argv[1:]
     guard = Guard(
         Skeleton(base),

@@ -1,4 +1,7 @@
-"""How urgent the daemon is: before others while readers wait for it to start, and as anybody once it serves."""
+"""How urgent each process is: before others while readers wait for it, and as anybody once it serves.
+
+The supervisor goes before others always, since it sleeps until its daemon has died; what it starts has its nice value.
+"""
 
 import os
 from contextlib import suppress

@@ -12,7 +12,6 @@ import socket
 from contextlib import suppress
 
 from procview.notify import Notifier
-from procview.priority import hurry
 from procview.store import MOST_DESCRIPTORS, Store, name_is_valid
 
 VARIABLE = "PROCVIEW_STANDBY"
@@ -52,7 +51,6 @@ def _handed_over(channel: socket.socket) -> list[tuple[str, int]]:
         signal.signal(signal.SIGINT, interrupt)
     if not message:
         raise SystemExit(0)
-    hurry()
     for fd in descriptors:
         os.set_inheritable(fd, False)
     try:
