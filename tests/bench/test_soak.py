@@ -1,5 +1,6 @@
 """The endurance run: it works for real, it cleans up, and what checks the bytes can tell wrong ones from right ones."""
 
+import functools
 import json
 import os
 import signal
@@ -122,9 +123,10 @@ def left_of(pid: int) -> list[Path]:
 
 
 def _run(command: Sequence[str]) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, *command], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    # Whoever started the tests in the background may have had SIGINT ignored, which children keep.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen([sys.executable, *command], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, preexec_fn=heed)  # fmt: skip
 
 
 @pytest.mark.slow
