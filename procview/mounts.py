@@ -90,10 +90,26 @@ def _unescape(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
+def _escape(path: str) -> str:
+    """As the kernel does (seq_path(), fs/proc_namespace.c)."""
+    return re.sub(r"[ \t\n\\]", lambda match: f"\\{ord(match[0]):03o}", path)
+
+
+def _mountinfo() -> str:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        return file.read()
+
+
 def mount_table() -> list[MountEntry]:
     """All mounts of this mount namespace, parents before children."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-        return list(parse_mountinfo(file.read()))
+    return list(parse_mountinfo(_mountinfo()))
+
+
+def mounts_at(path: str) -> list[MountEntry]:
+    """Of these, the ones at exactly ``path``. Hosts of many containers have thousands; only these are taken apart."""
+    text, word = _mountinfo(), f" {_escape(path)} "
+    lines = [line for line in text.split("\n") if word in line] if word in text else []
+    return [entry for entry in parse_mountinfo("\n".join(lines)) if entry.path == path]
 
 
 def real_place(path: str) -> str:
@@ -104,14 +120,14 @@ def real_place(path: str) -> str:
 
 def top_mount(path: str, table: list[MountEntry] | None = None) -> MountEntry | None:
     """The mount that is visible at exactly ``path`` (which has no links in it), or None. ``table``: our own."""
-    here = [entry for entry in (mount_table() if table is None else table) if entry.path == path]
+    here = mounts_at(path) if table is None else [entry for entry in table if entry.path == path]
     covered = {entry.parent_id for entry in here}
     return next((entry for entry in reversed(here) if entry.mount_id not in covered), None)
 
 
 def bottom_mount(path: str) -> MountEntry | None:
     """The mount at exactly ``path`` that all others there are mounted over, or None."""
-    here = [entry for entry in mount_table() if entry.path == path]
+    here = mounts_at(path)
     ids = {entry.mount_id for entry in here}
     return next((entry for entry in here if entry.parent_id not in ids), None)
 

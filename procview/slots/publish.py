@@ -17,6 +17,7 @@ from procview.mounts import (
     detach_exactly,
     harden,
     mount_table,
+    mounts_at,
     move_mount,
     top_mount,
 )
@@ -93,7 +94,7 @@ def cut_off(views: str, device: str | None = None) -> bool:
 
 
 def _views_over(path: str) -> int:
-    return sum(entry.path == path and entry.ours for entry in mount_table())
+    return sum(entry.ours for entry in mounts_at(path))
 
 
 def _replace(slot: str, view: str) -> None:
