@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -122,11 +123,17 @@ def left_of(pid: int) -> list[Path]:
     return [group for each in hierarchies() for group in each.mount_point.glob(f"procview-bench-{pid}*")]
 
 
-def _run(command: Sequence[str]) -> "subprocess.Popen[str]":
+@contextmanager
+def _running(*command: str) -> "Iterator[subprocess.Popen[str]]":
+    """Ended in the end, by a signal that lets it clean up."""
     # Whoever started the tests in the background may have had SIGINT ignored, which children keep.
     heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen([sys.executable, *command], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True, preexec_fn=heed)  # fmt: skip
+    with subprocess.Popen([sys.executable, *command], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, preexec_fn=heed) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.terminate()
 
 
 @pytest.mark.slow
@@ -134,8 +141,8 @@ def _run(command: Sequence[str]) -> "subprocess.Popen[str]":
 @pytest.mark.usefixtures("privileges")
 def test_a_short_run_finds_nothing_wrong(tmp_path: Path) -> None:
     file = tmp_path / "soak.json"
-    process = _run(["-m", "bench.soak", "--reads", "20000", "--containers", "5", "--json", str(file)])
-    output, errors = process.communicate()
+    with _running("-m", "bench.soak", "--reads", "20000", "--containers", "5", "--json", str(file)) as process:
+        output, errors = process.communicate()
     assert process.returncode == 0, f"{output}{errors}"
     found = json.loads(file.read_text(encoding="utf-8"))
     counted = found["states"][-1]["counted"]
@@ -150,8 +157,9 @@ def test_a_short_run_finds_nothing_wrong(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("privileges")
 def test_containers_that_see_another_limit_than_theirs_fail_the_run(tmp_path: Path) -> None:
     file = tmp_path / "soak.json"
-    process = _run(["-c", EXPECTS_ANOTHER_LIMIT, "--reads", "500", "--containers", "2", "--json", str(file)])
-    output, errors = process.communicate()
+    command = ["-c", EXPECTS_ANOTHER_LIMIT, "--reads", "500", "--containers", "2", "--json", str(file)]
+    with _running(*command) as process:
+        output, errors = process.communicate()
     assert process.returncode == 1, f"{output}{errors}"
     assert "proc/meminfo: MemTotal is not the container's limit" in output
     assert "FAIL: not every bound is kept" in output
@@ -163,12 +171,12 @@ def test_containers_that_see_another_limit_than_theirs_fail_the_run(tmp_path: Pa
 @pytest.mark.usefixtures("privileges")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_is_told_to_end_leaves_nothing(number: int) -> None:
-    process = _run(["-m", "bench.soak", "--containers", "3"])
-    assert process.stdout is not None
-    while "files in each" not in (line := process.stdout.readline()):
-        assert line, process.communicate()[1]
-    assert left_of(process.pid)
-    process.send_signal(number)
-    process.communicate()
+    with _running("-m", "bench.soak", "--containers", "3") as process:
+        assert process.stdout is not None
+        while "files in each" not in (line := process.stdout.readline()):
+            assert line, process.communicate()[1]
+        assert left_of(process.pid)
+        process.send_signal(number)
+        process.communicate()
     assert process.returncode != 0
     assert not left_of(process.pid)
