@@ -18,8 +18,11 @@ def hurry() -> None:
 
 
 def settle() -> None:
-    """All threads of this process. What containers ask for is not to be served at the cost of everybody else."""
+    """All threads of this process. What containers ask for is not to be served at the cost of everybody else.
+
+    A service whose system calls are filtered may not ask, and has not hurried.
+    """
     for tid in map(int, os.listdir("/proc/self/task")):
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):
             if os.getpriority(os.PRIO_PROCESS, tid) < 0:
                 os.setpriority(os.PRIO_PROCESS, tid, 0)

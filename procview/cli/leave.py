@@ -11,18 +11,22 @@ if TYPE_CHECKING:
     from procview.settings import Settings
 
 ANSWER_SECONDS = 2.0
-"""For systemctl(1), and then for the daemon's end. After that systemd goes on as if nobody had asked."""
+"""For systemctl(1)."""
+END_SECONDS = 5.0
+"""For the daemon's end. After that systemd goes on as if nobody had asked."""
 
 
 @click.command()
 @click.argument("unit")
 @settings_options
 def leave(unit: str, settings: "Settings") -> None:
-    """Where systemd is about to start the service UNIT again, have the daemon end as it is: connection, files and
-    counters are left for the next one, and readers wait for that.
+    """Have the daemon end, and wait for it: for ExecStop in the service UNIT.
 
-    Where UNIT is stopped for good, nothing happens: SIGTERM then withdraws the views. It is for ExecStop in UNIT.
+    Where systemd is about to start UNIT again, it ends as it is (SIGQUIT): connection, files and counters are left for
+    the next one, and readers wait for that. Where UNIT is stopped for good, it withdraws its views (SIGTERM).
     """
+    import signal
+
     from procview.lock import holder
 
     try:
@@ -30,12 +34,14 @@ def leave(unit: str, settings: "Settings") -> None:
         owner = holder(f"{settings.run_directory}/lock")
     except (OSError, _NoAnswerError) as error:
         raise click.ClickException(f"whether {unit} is to start again cannot be told: {error}") from None
-    if job not in ("restart", "try-restart"):
-        click.echo(f"{unit} is not to start again: nothing is left for a next daemon")
-    elif owner is None or owner.pid is None:
+    if owner is None or owner.pid is None:
         click.echo("no daemon runs")
+    elif job in ("restart", "try-restart"):
+        _have_it_end(owner.pid, signal.SIGQUIT)
+        click.echo(f"the daemon (pid {owner.pid}) has ended, and the next one goes on")
     else:
-        _have_it_end(owner.pid)
+        _have_it_end(owner.pid, signal.SIGTERM)
+        click.echo(f"the daemon (pid {owner.pid}) has ended, and {unit} is not to start again")
 
 
 class _NoAnswerError(Exception):
@@ -65,8 +71,11 @@ def _job_of(unit: str) -> str:
     return ""
 
 
-def _have_it_end(pid: int) -> None:
-    """SIGQUIT, and wait. One that has nobody to leave anything with withdraws its views then, as for SIGTERM."""
+def _have_it_end(pid: int, number: int) -> None:
+    """And wait. One that has nobody to leave anything with withdraws its views for SIGQUIT as well.
+
+    Not left to systemd: it kills a main process at once that is not its child, as after an exchange (SIGUSR2).
+    """
     import select
     import signal
 
@@ -75,9 +84,8 @@ def _have_it_end(pid: int) -> None:
     except ProcessLookupError:
         return
     try:
-        signal.pidfd_send_signal(daemon, signal.SIGQUIT)
-        if not select.select([daemon], [], [], ANSWER_SECONDS)[0]:
+        signal.pidfd_send_signal(daemon, number)
+        if not select.select([daemon], [], [], END_SECONDS)[0]:
             raise click.ClickException(f"the daemon (pid {pid}) has not ended")
     finally:
         os.close(daemon)
-    click.echo(f"the daemon (pid {pid}) has ended: the next one goes on")

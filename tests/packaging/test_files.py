@@ -13,7 +13,6 @@ import pytest
 
 from procview import engines
 from procview.engines import ENGINES, HOOK, Engine, EngineFile, Site, docker_runtimes, oci_hooks
-from procview.priority import HURRY_NICE
 from procview.shipped import packaging_file
 from tests.packaging import schemas
 from tests.session import temporary_directory
@@ -208,7 +207,6 @@ def test_the_unit_says_what_the_daemon_needs() -> None:
     assert unit["ExecStopPost"] == "/usr/bin/procview withdraw --unless-served"
     assert int(unit["FileDescriptorStoreMax"]) >= 4
     assert unit["Restart"] == "always"
-    assert unit["Nice"] == str(HURRY_NICE)
     assert unit["KillMode"] == "process"
     assert "CAP_SYS_ADMIN" in unit["CapabilityBoundingSet"].split()
 

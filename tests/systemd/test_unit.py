@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -193,6 +194,28 @@ def test_the_next_one_goes_on_and_no_reader_notices(unit: Unit) -> None:
 
 
 @pytest.mark.slow
+@contextmanager
+def _reading(unit: Unit) -> Iterator[set[int]]:
+    """A reader that may not fail; the devices that it reads from."""
+    devices: set[int] = set()
+    end = threading.Event()
+
+    def look() -> None:
+        while not end.is_set():
+            with open(unit.skeleton.ctl("proc/uptime"), "rb") as file:
+                assert file.read().count(b".") == 2
+                devices.add(os.fstat(file.fileno()).st_dev)
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        try:
+            eventually(lambda: devices, "a first read")
+            yield devices
+        finally:
+            end.set()
+        looking.result()
+
+
 def test_a_restart_is_noticed_by_no_reader(unit: Unit) -> None:
     """ExecStop sees that it is one. How long a start takes here, nobody shall withdraw."""
     if not lane.continues():
@@ -202,31 +225,32 @@ def test_a_restart_is_noticed_by_no_reader(unit: Unit) -> None:
     systemctl("restart", unit.name)
     mount = os.stat(unit.skeleton.ctl("proc/uptime")).st_dev
     read = os.open(unit.skeleton.ctl("proc/vmstat"), os.O_RDONLY)
-    devices, end = set(), threading.Event()
-
-    def look() -> None:
-        while not end.is_set():
-            with open(unit.skeleton.ctl("proc/uptime"), "rb") as file:
-                assert file.read().count(b".") == 2
-                devices.add(os.fstat(file.fileno()).st_dev)
-
     try:
         os.read(read, 100)
         kept = os.pread(read, 1 << 20, 1)
-        with ThreadPoolExecutor(1) as pool:
-            looking = pool.submit(look)
+        with _reading(unit) as devices:
             old = unit.pid
             systemctl("restart", unit.name)
             assert unit.serves(than=old)
-            end.set()
-            looking.result()
         assert devices == {mount}, "neither the host's file nor another mount's"
         assert os.pread(read, 1 << 20, 1) == kept
     finally:
-        end.set()
         os.close(read)
         config.write_text(paced_settings(), encoding="ascii")
         systemctl("restart", unit.name)
+
+
+def test_a_stop_after_an_exchange_is_noticed_by_no_reader(unit: Unit) -> None:
+    """The successor is the main process and not systemd's child, and such a one systemd would kill at once."""
+    old = unit.pid
+    systemctl("kill", "--kill-whom=main", "-s", "USR2", unit.name)
+    eventually(lambda: unit.serves(than=old), "its successor as the main process")
+    with _reading(unit) as devices:
+        systemctl("stop", unit.name)
+        assert published(unit.skeleton) == {}
+    assert len(devices) == 2, "its own, then the host's"
+    systemctl("start", unit.name)
+    assert unit.serves()
 
 
 def test_the_watchdog_ends_one_that_hangs_though_nobody_reads(unit: Unit) -> None:
