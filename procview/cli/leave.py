@@ -10,10 +10,10 @@ from procview.cli.options import settings_options
 if TYPE_CHECKING:
     from procview.settings import Settings
 
-ANSWER_SECONDS = 2.0
-"""For systemctl(1)."""
-END_SECONDS = 5.0
-"""For the daemon's end. After that systemd goes on as if nobody had asked."""
+ANSWER_SECONDS = END_SECONDS = 120.0
+"""For systemctl(1), and for the daemon's end: a net. The unit's TimeoutStopSec comes first, and systemd then goes on as
+if nobody had asked.
+"""
 
 
 @click.command()

@@ -74,8 +74,9 @@ def unit() -> Iterator[Unit]:
         site = engines.Site(program=(sys.executable, "-m", "procview"), options=options)
         (file,) = engines.find("systemd").files
         text = file.render(Path(packaging_file("systemd/procview.service")).read_text(encoding="utf-8"), site)
-        assert "TimeoutStartSec=30\n" in text
-        text = text.replace("TimeoutStartSec=30\n", f"TimeoutStartSec={patient(30):g}\n")
+        for name, seconds in (("TimeoutStartSec", 30), ("TimeoutStopSec", 10)):
+            assert f"{name}={seconds}\n" in text
+            text = text.replace(f"{name}={seconds}\n", f"{name}={patient(seconds):g}\n")
         path = _UNITS / unit.name
         path.write_text(text, encoding="utf-8")
         try:
