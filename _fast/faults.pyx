@@ -2,9 +2,9 @@
 """Faults on purpose, for tests: at named points of the program a process dies, hangs or fails.
 
 A folder is armed (procview/faults.py says by whom); a file in it has a point's name, and in it one word: ``die`` ends
-the process by SIGKILL, ``hang`` stops the thread for ever, ``fail`` makes what comes next at this point fail with EIO.
-Whoever passes the point first takes the file, so that it happens once, whatever number of processes and threads comes
-by. Without a folder, a point costs one comparison.
+the process by SIGKILL, ``hang`` stops the thread for ever, ``fail`` makes what comes next at this point fail with EIO,
+and any other with EINVAL. Whoever passes the point first takes the file, so that it happens once, whatever number of
+processes and threads comes by. Without a folder, a point costs one comparison.
 """
 
 import os
@@ -12,6 +12,7 @@ import os
 from libc.string cimport strncmp
 
 from procview._fast.posix cimport (
+    EINVAL,
     EIO,
     O_CLOEXEC,
     O_RDONLY,
@@ -38,12 +39,14 @@ cdef int meet(const char *point) noexcept nogil:
         return 0
     got = read(fd, word, sizeof(word))
     close(fd)
-    if got < 3 or unlinkat(armed_folder, point, 0) < 0:
+    if got < 0 or unlinkat(armed_folder, point, 0) < 0:
         return 0               # somebody else has just taken it
-    if strncmp(word, b"die", 3) == 0:
-        kill(getpid(), SIGKILL)
-    if strncmp(word, b"fail", 4) == 0:
+    if got == 4 and strncmp(word, b"fail", 4) == 0:
         return EIO
+    if got == 3 and strncmp(word, b"die", 3) == 0:
+        kill(getpid(), SIGKILL)
+    elif got != 4 or strncmp(word, b"hang", 4) != 0:
+        return EINVAL          # a mistake of the test's, which is not to look like one of ours
     while True:
         pause()
 

@@ -340,8 +340,14 @@ cdef class Lane:
         }
 
     def in_hand(self):
-        return {i: u64_now(&self._workers[i].turns) for i in range(self._thread_count)
-                if u64_now(&self._workers[i].turns) & 1}
+        cdef uint64_t turn
+        cdef int i
+        found = {}
+        for i in range(self._thread_count):
+            turn = u64_now(&self._workers[i].turns)
+            if turn & 1:
+                found[i] = turn
+        return found
 
     @property
     def device(self):

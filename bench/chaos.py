@@ -123,7 +123,7 @@ def run_under(strike: Strike, server: Supervised, *, containers: int, count: int
             timed.end()
         run = Run(counted, timed.reads, timed.errors, striker.struck, reports)
         if striker.trouble:
-            print(f"\nchaos: {striker.trouble}", file=sys.stderr)
+            print(f"\nin trouble {striker.trouble}", file=sys.stderr)
         if run.struck.anew > 0 or run.failed or striker.trouble:
             print(server.log.read_text(errors="replace")[-20000:], file=sys.stderr)
     return run
@@ -213,11 +213,8 @@ def _read_while(striker: Striker, containers: Containers, count: int) -> Counted
     return counted
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.chaos", description=__doc__.splitlines()[0] if __doc__ else None
-    )
-    parser.add_argument("--kills", type=int, default=1000, metavar="N", help="how often the daemon is killed (1000)")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What this and bench.upgrade are told alike."""
     parser.add_argument("--containers", type=int, default=10, metavar="N", help="how many read (10)")
     parser.add_argument("--seed", type=int, default=None, metavar="N", help="of the moments (a random one, printed)")
     parser.add_argument(
@@ -227,11 +224,24 @@ def _arguments() -> argparse.Namespace:
         help="how long readers may wait for the next daemon (the setting)",
     )
     parser.add_argument("--json", metavar="FILE", help="save the figures behind the tables")
-    options = parser.parse_args()
-    if options.kills < 1 or not 1 <= options.containers <= 1000:
-        parser.error("at least one kill, and 1 to 1000 containers")
+
+
+def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace, count: int) -> None:
+    """Ends the program where they make no sense; a seed is found where there is none."""
+    if count < 1 or not 1 <= options.containers <= 1000:
+        parser.error("it wants at least one time, and 1 to 1000 containers")
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(1 << 32)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.chaos", description=__doc__.splitlines()[0] if __doc__ else None
+    )
+    parser.add_argument("--kills", type=int, default=1000, metavar="N", help="how often the daemon is killed (1000)")
+    add_options(parser)
+    options = parser.parse_args()
+    check_options(parser, options, options.kills)
     return options
 
 

@@ -11,7 +11,6 @@ Exit status: 0 when every bound is kept, 1 when one is not, 2 when nothing could
 import argparse
 import itertools
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -75,7 +74,8 @@ def main() -> int:
         print(f"upgrade: {error}: {error.stderr or error.stdout}", file=sys.stderr)
         return 2
     heading = soak_report.heading("upgrade")
-    print(heading, f"commits:     {' and '.join(commit[:12] for commit in commits)}", sep="\n", flush=True)
+    both = " and ".join(commit[:12] for commit in commits)
+    print(heading, f"commits:     {both}", f"seed:        {options.seed}", sep="\n", flush=True)
     enter_private_mounts()
     try:
         with tempfile.TemporaryDirectory(prefix="procview-bench-") as work:
@@ -120,20 +120,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--old", default="HEAD~1", metavar="COMMIT", help="the version to begin with (HEAD~1)")
     parser.add_argument("--new", default="HEAD", metavar="COMMIT", help="the other one (HEAD)")
     parser.add_argument("--times", type=int, default=20, metavar="N", help="how often they are exchanged (20)")
-    parser.add_argument("--containers", type=int, default=10, metavar="N", help="how many read (10)")
-    parser.add_argument("--seed", type=int, default=None, metavar="N", help="of the moments (a random one)")
-    parser.add_argument(
-        "--takeover-seconds",
-        type=float,
-        metavar="N",
-        help="how long readers may wait for the next daemon (the setting)",
-    )
-    parser.add_argument("--json", metavar="FILE", help="save the figures behind the tables")
+    chaos.add_options(parser)
     options = parser.parse_args()
-    if options.times < 1 or not 1 <= options.containers <= 1000:
-        parser.error("at least one exchange, and 1 to 1000 containers")
-    if options.seed is None:
-        options.seed = random.SystemRandom().randrange(1 << 32)
+    chaos.check_options(parser, options, options.times)
     return options
 
 

@@ -24,7 +24,6 @@ import threading
 
 from procview import logs
 from procview.mounts import clone_tree, waiting_requests
-from procview.priority import settle
 from procview.slots.publish import cut_off, withdraw
 from procview.slots.skeleton import Skeleton
 
@@ -164,10 +163,9 @@ class Guard:
 def main() -> None:
     """The guard's process."""
     # The service manager signals all processes of the service: what counts for the guard is the end of the daemon.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     logs.set_up("info")
-    settle()  # it is started before the daemon serves, or afterwards
     base, hang_seconds, takeover_seconds = sys.argv[1:]
     guard = Guard(
         Skeleton(base),

@@ -84,7 +84,6 @@ def test_the_guard_knows_slots_only(imports: tuple[str, set[str]]) -> None:
             "procview.slots.skeleton",
             "procview.mounts",
             "procview.logs",
-            "procview.priority",
         )
         assert not [name for name in names if name.startswith("procview.") and not within(name, *below)]
 
@@ -117,7 +116,6 @@ def test_the_small_modules_stay_small(imports: tuple[str, set[str]]) -> None:
         "procview.notify": (),
         "procview.store": ("procview.notify",),
         "procview.standby": ("procview.notify", "procview.store"),
-        "procview.priority": (),
         "procview.faults": ("procview._fast.faults",),
         "procview.logs": (),
         "procview.lock": (),

@@ -10,9 +10,9 @@ from procview.cli.options import settings_options
 if TYPE_CHECKING:
     from procview.settings import Settings
 
-ANSWER_SECONDS = END_SECONDS = 120.0
-"""For systemctl(1), and for the daemon's end: a net. The unit's TimeoutStopSec comes first, and systemd then goes on as
-if nobody had asked.
+NET_SECONDS = 120.0
+"""For systemctl(1), and for the daemon's end. The unit's TimeoutStopSec comes first, and systemd then goes on as if
+nobody had asked.
 """
 
 
@@ -36,12 +36,10 @@ def leave(unit: str, settings: "Settings") -> None:
         raise click.ClickException(f"whether {unit} is to start again cannot be told: {error}") from None
     if owner is None or owner.pid is None:
         click.echo("no daemon runs")
-    elif job in ("restart", "try-restart"):
-        _have_it_end(owner.pid, signal.SIGQUIT)
-        click.echo(f"the daemon (pid {owner.pid}) has ended, and the next one goes on")
-    else:
-        _have_it_end(owner.pid, signal.SIGTERM)
-        click.echo(f"the daemon (pid {owner.pid}) has ended, and {unit} is not to start again")
+        return
+    again = job in ("restart", "try-restart")
+    _have_it_end(owner.pid, signal.SIGQUIT if again else signal.SIGTERM)
+    click.echo(f"the daemon (pid {owner.pid}) has ended, and {unit} {'is' if again else 'is not'} to start again")
 
 
 class _NoAnswerError(Exception):
@@ -58,7 +56,7 @@ def _job_of(unit: str) -> str:
     words = ["systemctl", "list-jobs", "--no-legend", "--no-pager", "--full", "--", unit]
     try:
         done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=NET_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         raise _NoAnswerError("systemctl list-jobs does not answer") from None
@@ -81,11 +79,14 @@ def _have_it_end(pid: int, number: int) -> None:
 
     try:
         daemon = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(daemon, number)
+            ended = select.select([daemon], [], [], NET_SECONDS)[0]
+        finally:
+            os.close(daemon)
     except ProcessLookupError:
         return
-    try:
-        signal.pidfd_send_signal(daemon, number)
-        if not select.select([daemon], [], [], END_SECONDS)[0]:
-            raise click.ClickException(f"the daemon (pid {pid}) has not ended")
-    finally:
-        os.close(daemon)
+    except OSError as error:
+        raise click.ClickException(f"the daemon (pid {pid}) cannot be told to end: {error.strerror}") from None
+    if not ended:
+        raise click.ClickException(f"the daemon (pid {pid}) has not ended")

@@ -38,7 +38,6 @@ def supervise(
     import sys
 
     from procview import logs
-    from procview.priority import hurry
     from procview.settings import SettingsError, load
     from procview.supervisor import renewal
     from procview.supervisor.options import Options
@@ -58,7 +57,6 @@ def supervise(
             log.error("configuration not reloaded, and the daemon not exchanged: %s", error)
             exchange = False
     program = [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]]
-    hurry()
     try:
         supervisor = Supervisor(
             [*program, "serve", *options],

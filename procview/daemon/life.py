@@ -29,7 +29,6 @@ from procview.fs.operations import ViewOperations
 from procview.lock import LockedError, held, holder
 from procview.mounts import real_place
 from procview.notify import watchdog_seconds
-from procview.priority import settle
 from procview.roots import Roots, configure, open_engine
 from procview.settings import SettingsError, load
 from procview.store import Store
@@ -126,7 +125,6 @@ class Daemon:
             mount = await stack.enter_async_context(
                 mounted(path, self._operations, lane_options=self._lane_options, inherited=inherited)
             )
-            settle()  # readers are answered from here on
             if self._state is not None:
                 self._state.device = mount.device
                 stack.callback(forget, self._store, mount.device)

@@ -169,7 +169,7 @@ def test_the_guard_is_started_again(place: Place) -> None:
     eventually(lambda: nothing_is_published(place), "the withdrawal by the new guard")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
 def test_signals_to_the_whole_service_do_not_end_the_guard(place: Place, number: signal.Signals) -> None:
     daemon = place.start()
     guard = daemon.guard()

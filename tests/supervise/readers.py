@@ -13,10 +13,10 @@ from tests.timing import patient
 _READS = """
 import os, sys
 mount, stop, ready = sys.argv[1:]
-rounds, failed, odd = 0, [], 0
+reads, failed, odd, ready_said = 0, [], 0, False
 while not os.path.exists(stop):
     try:
-        for name in ("meminfo", "stat", "uptime", "vmstat"):
+        for name in ("meminfo", "stat", "cpuinfo", "uptime", "vmstat", "diskstats"):
             fd = os.open(f"{mount}/proc/{name}", os.O_RDONLY)
             try:
                 text = b""
@@ -25,20 +25,20 @@ while not os.path.exists(stop):
             finally:
                 os.close(fd)
             odd += not text.endswith(b"\\n")
+            reads += 1
         odd += "online" not in os.listdir(f"{mount}/sys/devices/system/cpu")
         os.statvfs(mount)
     except OSError as error:
         failed.append(str(error))
-    rounds += 1
-    if rounds == 1:
-        open(ready, "w").close()
-print(rounds, odd, failed[:3], sep="|")
+    if not ready_said:
+        ready_said = open(ready, "w").close() or True
+print(reads, odd, failed[:3], sep="|")
 """
 
 
 @contextmanager
-def three_readers_notice_nothing(place: Place, directory: Path) -> Iterator[None]:
-    """``directory`` is for files of theirs."""
+def three_readers_notice_nothing(place: Place, directory: Path, *, least_reads: int = 1) -> Iterator[None]:
+    """``directory`` is for files of theirs; ``least_reads`` is how many each has to do meanwhile."""
     stop = directory / "stop"
     ready = [directory / f"ready{number}" for number in range(3)]
     argv = [sys.executable, "-I", "-S", "-c", _READS, str(place.mount), str(stop)]
@@ -50,3 +50,4 @@ def three_readers_notice_nothing(place: Place, directory: Path) -> Iterator[None
         stop.touch()
         said = [reader.communicate(timeout=patient(30))[0].strip().split("|") for reader in readers]
     assert [(odd, failed) for _, odd, failed in said] == [("0", "[]")] * 3
+    assert all(int(reads) >= least_reads for reads, _, _ in said)

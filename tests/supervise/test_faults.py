@@ -8,10 +8,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import psutil
 import pytest
 
-from procview.priority import HURRY_NICE
 from procview.slots.publish import published
 from procview.slots.skeleton import Skeleton
 from tests import lane
@@ -113,24 +111,6 @@ def test_a_thread_that_is_stuck_with_a_request_is_found_by_the_watchdog(
         served.will_serve(than=before)
 
 
-@going_on
-def test_who_takes_over_hurries_until_it_serves(
-    serving: Callable[..., AbstractContextManager[Served]], faults: Path
-) -> None:
-    with serving() as served:
-        waiting = served.warm().pid
-        assert os.getpriority(os.PRIO_PROCESS, served.pid) == HURRY_NICE
-        _arm(faults, "inherit", "hang")
-        os.kill(served.daemon(), signal.SIGKILL)
-        _happens(faults, "inherit")
-        assert os.getpriority(os.PRIO_PROCESS, waiting) == HURRY_NICE
-        os.kill(waiting, signal.SIGKILL)
-        pid = served.will_serve(than=waiting)
-        (guard,) = (child.pid for child in psutil.Process(pid).children() if "procview.guard" in child.cmdline())
-        threads = [*map(int, os.listdir(f"/proc/{pid}/task")), guard]
-        eventually(lambda: {os.getpriority(os.PRIO_PROCESS, tid) for tid in threads} == {0}, "all are as anybody")
-
-
 def _started(place: Place, faults: Path) -> Daemon:
     return place.start(PROCVIEW_FAULTS=str(faults))
 
@@ -191,6 +171,13 @@ def test_views_of_a_start_that_does_not_come_to_its_end_go_again(place: Place, f
     second = place.start()
     assert _views(place)
     second.stop()
+
+
+def test_a_word_that_is_none_is_an_error_and_no_hang(place: Place, faults: Path) -> None:
+    _arm(faults, "publish", "hangs")
+    daemon = place.start(ready=False, PROCVIEW_FAULTS=str(faults))
+    assert daemon.ends() == 1
+    assert "[Errno 22] a fault on purpose, at publish" in daemon.said
 
 
 def test_faults_are_told_of_and_a_folder_that_is_not_there_is_an_error(place: Place, faults: Path) -> None:

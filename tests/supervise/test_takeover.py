@@ -3,8 +3,6 @@
 import os
 import signal
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +13,8 @@ from procview.slots.publish import published
 from tests import lane
 from tests.daemon.process import eventually, needs_mount
 from tests.supervise.process import has_ended
+from tests.supervise.readers import three_readers_notice_nothing
 from tests.supervise.test_daemon import STEADY, Served, served
-from tests.timing import patient
 
 __all__ = ["served"]
 
@@ -24,28 +22,6 @@ pytestmark = [
     *needs_mount,
     pytest.mark.skipif(not lane.continues(), reason=lane.WHY_NOT_CONTINUED),
 ]
-
-_VIEWS = ("proc/meminfo", "proc/stat", "proc/cpuinfo", "proc/uptime", "proc/vmstat", "proc/diskstats")
-_READS = """
-import os, sys
-mount, stop, *files = sys.argv[1:]
-reads, failed, odd = 0, [], 0
-while not os.path.exists(stop):
-    for name in files:
-        try:
-            fd = os.open(f"{mount}/{name}", os.O_RDONLY)
-            try:
-                text = b""
-                while part := os.read(fd, 611):
-                    text += part
-            finally:
-                os.close(fd)
-            odd += not text.endswith(b"\\n")
-        except OSError as error:
-            failed.append(f"{name}: {error}")
-        reads += 1
-print(reads, odd, failed[:3], sep="|")
-"""
 
 
 @pytest.fixture
@@ -71,18 +47,10 @@ def opened() -> Iterator[list[int]]:
 
 
 @STEADY
-def test_readers_notice_nothing_of_twenty_kills(served: Served, mount: Path, tmp_path: Path) -> None:
-    stop = tmp_path / "stop"
-    argv = [sys.executable, "-I", "-S", "-c", _READS, str(mount), str(stop), *_VIEWS]
-    readers = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    try:
+def test_readers_notice_nothing_of_twenty_kills(served: Served, tmp_path: Path) -> None:
+    with three_readers_notice_nothing(served.place, tmp_path, least_reads=101):
         for _ in range(20):
             _kill(served)
-    finally:
-        stop.touch()
-        said = [reader.communicate(timeout=patient(20))[0].strip().split("|") for reader in readers]
-    assert [(odd, failed) for _, odd, failed in said] == [("0", "[]")] * 3, served.said
-    assert all(int(reads) > 100 for reads, _, _ in said)
     assert served.said.count("with 2 descriptors kept for it") == 20
 
 

@@ -167,8 +167,12 @@ def test_when_the_guard_is_killed_as_well_nobody_is_left_with_errors(unit: Unit)
     assert len(fs) == 1, "nothing of the dead one is below"
 
 
-def test_the_next_one_goes_on_and_no_reader_notices(unit: Unit) -> None:
-    """systemd keeps the connection. How long a start takes here, nobody shall withdraw."""
+@contextmanager
+def _begun_to_read(unit: Unit) -> Iterator[int]:
+    """A file that is read in part, of a daemon that keeps what the next one goes on with. It is to read on from there.
+
+    How long a start takes here, nobody shall withdraw.
+    """
     if not lane.continues():
         pytest.skip(lane.WHY_NOT_CONTINUED)
     config = unit.directory / "config.toml"
@@ -179,14 +183,9 @@ def test_the_next_one_goes_on_and_no_reader_notices(unit: Unit) -> None:
     try:
         begin = os.read(read, 100)
         kept = os.pread(read, 1 << 20, 1)
-        old, before, views = unit.pid, unit.restarts(), published(unit.skeleton)
-        systemctl("kill", "--kill-whom=main", "-s", "KILL", unit.name)
-        waited = unit.read("proc/uptime")  # it is the next one that answers
-        assert waited
-        assert os.pread(read, 1 << 20, 1) == kept
         assert kept.startswith(begin[1:])
-        eventually(lambda: unit.serves(than=old), "the next one")
-        assert (unit.restarts(), published(unit.skeleton)) == (before + 1, views)
+        yield read
+        assert os.pread(read, 1 << 20, 1) == kept
         assert shown(unit.name, "NFileDescriptorStore") == "2"
     finally:
         os.close(read)
@@ -194,7 +193,16 @@ def test_the_next_one_goes_on_and_no_reader_notices(unit: Unit) -> None:
         systemctl("restart", unit.name)
 
 
-@pytest.mark.slow
+def test_the_next_one_goes_on_and_no_reader_notices(unit: Unit) -> None:
+    with _begun_to_read(unit) as read:
+        old, before, views = unit.pid, unit.restarts(), published(unit.skeleton)
+        systemctl("kill", "--kill-whom=main", "-s", "KILL", unit.name)
+        assert unit.read("proc/uptime")  # it is the next one that answers
+        assert os.pread(read, 100, 1)
+        eventually(lambda: unit.serves(than=old), "the next one")
+        assert (unit.restarts(), published(unit.skeleton)) == (before + 1, views)
+
+
 @contextmanager
 def _reading(unit: Unit) -> Iterator[set[int]]:
     """A reader that may not fail; the devices that it reads from."""
@@ -218,27 +226,14 @@ def _reading(unit: Unit) -> Iterator[set[int]]:
 
 
 def test_a_restart_is_noticed_by_no_reader(unit: Unit) -> None:
-    """ExecStop sees that it is one. How long a start takes here, nobody shall withdraw."""
-    if not lane.continues():
-        pytest.skip(lane.WHY_NOT_CONTINUED)
-    config = unit.directory / "config.toml"
-    config.write_text("takeover_seconds = 600\n" + paced_settings(), encoding="ascii")
-    systemctl("restart", unit.name)
-    mount = os.stat(unit.skeleton.ctl("proc/uptime")).st_dev
-    read = os.open(unit.skeleton.ctl("proc/vmstat"), os.O_RDONLY)
-    try:
-        os.read(read, 100)
-        kept = os.pread(read, 1 << 20, 1)
+    """ExecStop sees that it is one."""
+    with _begun_to_read(unit) as read:
+        mount = os.fstat(read).st_dev
         with _reading(unit) as devices:
             old = unit.pid
             systemctl("restart", unit.name)
             assert unit.serves(than=old)
         assert devices == {mount}, "neither the host's file nor another mount's"
-        assert os.pread(read, 1 << 20, 1) == kept
-    finally:
-        os.close(read)
-        config.write_text(paced_settings(), encoding="ascii")
-        systemctl("restart", unit.name)
 
 
 def test_a_stop_after_an_exchange_is_noticed_by_no_reader(unit: Unit) -> None:
@@ -254,6 +249,7 @@ def test_a_stop_after_an_exchange_is_noticed_by_no_reader(unit: Unit) -> None:
     assert unit.serves()
 
 
+@pytest.mark.slow
 def test_the_watchdog_ends_one_that_hangs_though_nobody_reads(unit: Unit) -> None:
     old, before = unit.pid, unit.restarts()
     systemctl("kill", "--kill-whom=main", "-s", "STOP", unit.name)

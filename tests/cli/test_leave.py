@@ -1,0 +1,81 @@
+"""``procview leave`` with real daemons. What systemd would say of its jobs, a program says here in its place; with
+systemd itself tests/systemd/test_unit.py has it.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from procview.slots.publish import published
+from procview.slots.skeleton import Skeleton
+from tests.daemon.process import Place, needs_mount, place
+from tests.lane import WHY_NOT_CONTINUED, continues
+from tests.supervise.test_daemon import supervised
+
+__all__ = ["place"]
+
+UNIT = "procview-test.service"
+
+
+def _leave(place: Place, folder: Path, systemctl: str) -> "subprocess.CompletedProcess[str]":
+    """``systemctl`` is a shell script in place of the command."""
+    program = folder / "systemctl"
+    program.write_text(f"#!/bin/sh\n{systemctl}\n", encoding="ascii")
+    program.chmod(0o755)
+    words = ["leave", "--run-directory", str(place.run_directory), "--config", str(place.config), UNIT]
+    return subprocess.run([sys.executable, "-m", "procview", *words], capture_output=True, text=True, check=False,
+                          env=os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"})  # fmt: skip
+
+
+def _job(kind: str) -> str:
+    return f"echo '17 {UNIT} {kind} running'"
+
+
+def test_where_the_service_manager_does_not_answer_nothing_is_done(place: Place, tmp_path: Path) -> None:
+    place.config.write_text("")
+    done = _leave(place, tmp_path, "echo nobody is there >&2; exit 1")
+    assert done.returncode == 1
+    assert f"whether {UNIT} is to start again cannot be told: systemctl list-jobs: nobody is there" in done.stderr
+
+
+def test_without_a_daemon_there_is_nothing_to_do(place: Place, tmp_path: Path) -> None:
+    place.config.write_text("")
+    done = _leave(place, tmp_path, _job("stop"))
+    assert (done.returncode, done.stdout) == (0, "no daemon runs\n")
+
+
+class TestDaemon:
+    pytestmark = needs_mount
+
+    @pytest.mark.parametrize("job", ["true", _job("stop"), "echo '17 another.service restart running'"])
+    def test_for_a_stop_it_withdraws_its_views(self, place: Place, tmp_path: Path, job: str) -> None:
+        daemon = place.start()
+        done = _leave(place, tmp_path, job)
+        assert done.stdout == f"the daemon (pid {daemon.process.pid}) has ended, and {UNIT} is not to start again\n"
+        assert daemon.ends() == 0
+        daemon.says("SIGTERM: stopping")
+        assert not place.ours()
+
+    def test_for_a_restart_it_withdraws_them_as_well_where_nobody_keeps_anything(
+        self, place: Place, tmp_path: Path
+    ) -> None:
+        daemon = place.start()
+        assert _leave(place, tmp_path, _job("restart")).returncode == 0
+        assert daemon.ends() == 0
+        daemon.says("SIGQUIT: stopping")
+        assert not place.ours()
+
+    @pytest.mark.skipif(not continues(), reason=WHY_NOT_CONTINUED)
+    @pytest.mark.parametrize("kind", ["restart", "try-restart"])
+    def test_for_a_restart_it_leaves_all_to_the_next_one(self, place: Place, tmp_path: Path, kind: str) -> None:
+        with supervised(place) as served:
+            served.warm()
+            before, views = served.daemon(), published(Skeleton(str(place.run_directory)))
+            done = _leave(place, tmp_path, _job(kind))
+            assert done.stdout == f"the daemon (pid {before}) has ended, and {UNIT} is to start again\n"
+            served.will_serve(than=before)
+            assert published(Skeleton(str(place.run_directory))) == views
+            assert "(the standby), with 2 descriptors kept for it" in served.said
