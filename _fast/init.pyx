@@ -14,6 +14,8 @@ from procview._fast.kept cimport read_record
 from procview._fast.posix cimport (
     DIR,
     EINVAL,
+    ENOENT,
+    ESRCH,
     O_CLOEXEC,
     O_DIRECTORY,
     O_RDONLY,
@@ -163,11 +165,12 @@ cdef int start_ticks_of(Host *host, int pid, uint64_t *ticks, Text *scratch) noe
 
 
 cdef bint is_exiting(Host *host, int pid, Text *scratch) noexcept nogil:
-    """Whether the process, or only its first thread, is on its way out or a zombie. v1 then shows "/" for every
-    cgroup of it, while other threads may live on.
+    """Whether the process, or only its first thread, is on its way out, a zombie, or gone since. v1 shows "/" for every
+    cgroup of it from the first of these on, while other threads may live on.
     """
-    cdef uint64_t flags
-    return field_of_stat(host, pid, 9, &flags, scratch) == 0 and flags & PF_EXITING != 0
+    cdef uint64_t flags = 0
+    cdef int result = field_of_stat(host, pid, 9, &flags, scratch)
+    return result == -ENOENT or result == -ESRCH or result == 0 and flags & PF_EXITING != 0
 
 
 cdef bint boottime_offset_of(Host *host, int pid, int64_t *offset_ns, Text *scratch) noexcept nogil:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -53,6 +54,16 @@ def process(inside: Cgroup, *argv: str, **options: object) -> Iterator[subproces
         child.wait()
         if child.stdout:
             child.stdout.close()
+
+
+def first_child(pid: int) -> int:
+    """Its number, as soon as there is one."""
+    deadline = time.monotonic() + 10
+    children = ""
+    while not children and time.monotonic() < deadline:
+        time.sleep(0.01)
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return int(children.split()[0])
 
 
 def total_mib(view: View) -> int:
@@ -177,12 +188,7 @@ def test_init_moves_to_another_cgroup(engine: Engine) -> None:
         cgroup(new_name(), 200) as second,
         process(first, "unshare", "--pid", "--fork", "--kill-child", "sleep", "100") as outer,
     ):
-        deadline = time.monotonic() + 10
-        children = ""
-        while not children and time.monotonic() < deadline:
-            time.sleep(0.01)
-            children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text()
-        init = int(children)
+        init = first_child(outer.pid)
         assert total_mib(engine.open(init, "proc/meminfo")) == 100
         for file in second.entry_files():
             Path(file).write_text(str(init))
@@ -200,6 +206,21 @@ def test_init_moves_to_another_cgroup(engine: Engine) -> None:
         assert engine.counters()["containers"] <= before
     assert total_mib(view) == host_total_mib()
     assert view.fallback == "unscopable"
+
+
+def test_init_ends_while_it_is_looked_for(engine: Engine) -> None:
+    """From its end until it is reaped v1 shows it at the root; an open file stays with what it was opened for."""
+    with cgroup(new_name(), 100) as only:
+        for _ in range(20):
+            with process(only, "sh", "-c", "exec unshare --pid sh -c 'sleep 100; :'") as outer:
+                init = first_child(outer.pid)
+                view = engine.open(init, "proc/meminfo")
+                assert total_mib(view) == 100
+                os.kill(init, signal.SIGKILL)
+                deadline = time.monotonic() + 10
+                while engine.open(init, "proc/meminfo").fallback is None and time.monotonic() < deadline:
+                    pass
+                assert (total_mib(view), view.fallback) == (100, None)
 
 
 EXHAUST = """
