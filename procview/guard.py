@@ -21,11 +21,14 @@ import socket
 import struct
 import sys
 import threading
+import time
+from typing import NamedTuple
 
 from procview import logs
 from procview.mounts import clone_tree, waiting_requests
 from procview.slots.publish import cut_off, withdraw
 from procview.slots.skeleton import Skeleton
+from procview.starvation import Starvation, threads_of
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,17 @@ LOOK_SECONDS = 0.25
 """With what hang_seconds is by default, a hang is over in less than a second."""
 LET_GO_STATUS = 3
 """The exit status of a guard that has taken the views away: there is nothing left to watch."""
+
+
+MOST_PATIENCE = 10
+"""How many times hang_seconds a daemon may take that gets no processor."""
+
+
+class _Question(NamedTuple):
+    """One that was asked, and what came of it, if anything has."""
+
+    thread: threading.Thread
+    answers: list[bool]
 
 
 class Guard:
@@ -62,7 +76,7 @@ class Guard:
             if self._device and not poll.poll(LOOK_SECONDS * 1000):
                 # An error is an answer as well: the connection has ended, and the daemon will see that itself.
                 # A daemon that has died meanwhile does not hang, and has a successor's time.
-                if self._requests_wait() and self._asked(self._hang_seconds) is None and not poll.poll(0):
+                if self._requests_wait() and self._hangs() and not poll.poll(0):
                     status = self._let_go(f"the daemon has not answered for {self._hang_seconds:g} s")
                     self._kill()
                     return status
@@ -80,7 +94,7 @@ class Guard:
     def _kill(self) -> None:
         """End the daemon. With rings, requests that it has not begun with wait until it is dead, connection or not."""
         try:
-            pid, _, _ = struct.unpack("iII", self._channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            pid = self._daemon()
             daemon = os.pidfd_open(pid)
         except OSError as error:
             log.error("the daemon cannot be killed: %s", error)
@@ -92,6 +106,12 @@ class Guard:
                 log.error("pid %d, the daemon, is killed", pid)
         finally:
             os.close(daemon)
+
+    def _daemon(self) -> int:
+        """Its pid. Raises OSError."""
+        pid: int
+        pid, _, _ = struct.unpack("iII", self._channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return pid
 
     def _receive(self) -> bytes:
         with contextlib.suppress(ConnectionResetError):
@@ -128,10 +148,39 @@ class Guard:
         log.info("the daemon has died, and another one answers in its place: its views stay")
         return 0
 
-    def _asked(self, seconds: float) -> bool | None:
-        """What statfs(2), which the kernel never answers from a cache, brings: True for an answer, False for an error
-        (the connection has ended), None if nothing comes within ``seconds``.
+    def _hangs(self) -> bool:
+        """Whether a question stays without an answer for as long as makes a hang. Time in which the daemon waits for a
+        processor is none of its silence, up to a point: past that it is of no use, whatever the reason.
         """
+        question = self._ask()
+        assert question.thread.native_id is not None  # it runs
+        asker = Starvation(os.getpid(), question.thread.native_id)
+        daemon = self._daemon()
+        # From the asker the question goes to any thread of the lane, and from that to the event loop, the first thread.
+        loop = Starvation(daemon)
+        others = [Starvation(daemon, thread) for thread in threads_of(daemon) if thread != daemon]
+        begun = then = time.monotonic()
+        silent = 0.0
+        while silent < self._hang_seconds and then - begun < self._hang_seconds * MOST_PATIENCE:
+            question.thread.join(LOOK_SECONDS / 5)
+            if question.answers:
+                return False
+            now = time.monotonic()
+            other = max((thread.seconds_since() for thread in others), default=0.0)
+            silent += max(0.0, now - then - asker.seconds_since() - loop.seconds_since() - other)
+            then = now
+        return True
+
+    def _asked(self, seconds: float) -> bool | None:
+        """What a question brings: True for an answer, False for an error (the connection has ended), None if nothing
+        comes within ``seconds``.
+        """
+        question = self._ask()
+        question.thread.join(seconds)
+        return question.answers[0] if question.answers else None
+
+    def _ask(self) -> "_Question":
+        """Begin with statfs(2), which the kernel never answers from a cache."""
         answers: list[bool] = []
 
         def ask() -> None:
@@ -145,8 +194,7 @@ class Guard:
         # A thread, because nothing but the end of the connection gets a question back; it then ends too.
         thread = threading.Thread(target=ask, daemon=True)
         thread.start()
-        thread.join(seconds)
-        return answers[0] if answers else None
+        return _Question(thread, answers)
 
     def _let_go(self, why: str) -> int:
         """Take this daemon's views out of all containers, then its mount away, and end its connection."""

@@ -84,6 +84,7 @@ def test_the_guard_knows_slots_only(imports: tuple[str, set[str]]) -> None:
             "procview.slots.skeleton",
             "procview.mounts",
             "procview.logs",
+            "procview.starvation",
         )
         assert not [name for name in names if name.startswith("procview.") and not within(name, *below)]
 
@@ -119,6 +120,7 @@ def test_the_small_modules_stay_small(imports: tuple[str, set[str]]) -> None:
         "procview.faults": ("procview._fast.faults",),
         "procview.logs": (),
         "procview.lock": (),
+        "procview.starvation": (),
         "procview.mounts": (),
         "procview.shipped": (),
         "procview.roots": ("procview._fast", "procview.settings"),

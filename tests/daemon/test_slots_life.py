@@ -130,6 +130,26 @@ def test_a_hang_ends_within_a_second(place: Place, reader: Callable[[], Reader])
     assert is_published(place)
 
 
+def test_a_daemon_that_gets_no_processor_does_not_hang(place: Place, reader: Callable[[], Reader]) -> None:
+    daemon = place.start()
+    guard = daemon.guard()
+    assert guard is not None
+    for task in os.listdir(f"/proc/{daemon.process.pid}/task"):
+        os.sched_setscheduler(int(task), os.SCHED_IDLE, os.sched_param(0))
+    busy = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(3 * len(os.sched_getaffinity(0)))]
+    try:
+        reading = reader()
+        time.sleep(patient(2.5))
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    reading.end()
+    assert not reading.failures
+    assert is_published(place)
+    daemon.stop()
+
+
 def test_how_long_makes_a_hang_is_a_setting(place: Place, reader: Callable[[], Reader]) -> None:
     place.config.write_text(f"hang_seconds = {patient(30)}\n")
     daemon = place.start()
