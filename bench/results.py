@@ -1,6 +1,7 @@
 """What one run has found, and how it is saved."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -70,7 +71,16 @@ def save(path: Path, heading: str, results: Results, verdicts: Sequence[Verdict]
         "verdicts": [{**asdict(verdict), "kept": verdict.kept} for verdict in verdicts],
         "notes": results.missing,
     }
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    path.write_text(json.dumps(_measured(document), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _measured(value: Any) -> Any:
+    """``value`` with null for what is not a number, because it was not measured: JSON has no other word for it."""
+    if isinstance(value, dict):
+        return {key: _measured(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_measured(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _summaries(named: Mapping[str, Samples]) -> dict[str, dict[str, float]]:

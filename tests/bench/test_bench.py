@@ -1,12 +1,15 @@
 """What the benchmark concludes and counts, without measuring anything."""
 
+import json
 import math
 from pathlib import Path
 
 from bench.bounds import Verdict
 from bench.cgroups import Hierarchy, Limits, hierarchies
 from bench.profile import parse_summary
-from bench.results import Results
+from bench.results import Results, save
+from bench.stats import Samples
+from bench.through_fuse import Cell
 from bench.verdicts import verdicts
 
 
@@ -54,3 +57,12 @@ def test_hierarchies_of_v1_and_v2_are_told_apart(tmp_path: Path) -> None:
 def test_the_quota_is_all_of_the_cpus() -> None:
     assert Limits(1 << 29, (2, 3)).quota_usec == 200_000
     assert Limits(1 << 29, (2, 3)).cpu_list == "2,3"
+
+
+def test_what_was_not_measured_is_null_in_the_saved_figures(tmp_path: Path) -> None:
+    results = Results()
+    results.latency[Cell("pinned", "meminfo", "ours")] = Samples()
+    save(tmp_path / "run.json", "kernel: any", results, verdicts(results, reasons={}))
+    text = (tmp_path / "run.json").read_text(encoding="utf-8")
+    assert "NaN" not in text
+    assert json.loads(text)["latency"][0]["median_ns"] is None

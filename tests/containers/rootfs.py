@@ -5,8 +5,12 @@ container's mount namespace only; on the host the folder stays empty.
 """
 
 import os
+import re
+import shutil
+import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,10 +48,36 @@ class Rootfs:
         if not python.is_relative_to("/usr"):
             (path / python.relative_to("/")).mkdir(parents=True)
             binds.append((python, str(python)))
-        (path / "etc/passwd").write_text(_PASSWD, encoding="ascii")
-        (path / "etc/group").write_text("root:x:0:\ntester:x:1000:\n", encoding="ascii")
-        (path / "etc/ld.so.cache").write_bytes(Path("/etc/ld.so.cache").read_bytes())
+        _write_etc(path)
         return cls(path, tuple(binds))
+
+    @classmethod
+    def copied(cls, path: Path, programs: Sequence[str]) -> "Rootfs":
+        """One that needs no mounts, as an image has it: copies of these programs and of the libraries they need."""
+        path.mkdir(mode=0o755)
+        for folder in _FOLDERS:
+            (path / folder).mkdir()
+        for name in _PROGRAM_FOLDERS:
+            host = Path("/", name)
+            if host.is_symlink():
+                (path / "usr" / name).mkdir()
+                (path / name).symlink_to(f"usr/{name}")
+        for program in programs:
+            found = shutil.which(program, path="/usr/bin:/bin:/usr/sbin:/sbin")
+            assert found is not None, f"{program} is not installed"
+            said = subprocess.run(["ldd", found], capture_output=True, text=True, check=True).stdout
+            for file in (found, *re.findall(r"(/\S+) \(0x", said)):
+                copy = path / file.lstrip("/")
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, copy)
+        _write_etc(path)
+        return cls(path, ())
+
+
+def _write_etc(path: Path) -> None:
+    (path / "etc/passwd").write_text(_PASSWD, encoding="ascii")
+    (path / "etc/group").write_text("root:x:0:\ntester:x:1000:\n", encoding="ascii")
+    (path / "etc/ld.so.cache").write_bytes(Path("/etc/ld.so.cache").read_bytes())
 
 
 def environment(session: dict[str, str]) -> dict[str, str]:

@@ -50,7 +50,7 @@ cgroup_manager = "cgroupfs"
 _CACHE = [Path("/var/lib/containers/cache/blob-info-cache-v1.boltdb")]
 _CACHE += list(_CACHE[0].parents)[:2]
 # This machine's root may not raise its own limits, and podman's defaults are higher.
-_ULIMITS = ("--ulimit", "nofile=1024:4096", "--ulimit", "nproc=4096:4096")
+ULIMITS = ("--ulimit", "nofile=1024:4096", "--ulimit", "nproc=4096:4096")
 
 
 @dataclass
@@ -131,7 +131,7 @@ class PodmanEngine(Engine):
             if isinstance(views, Hook):
                 podman = [*podman, "--hooks-dir", str(_write_hook(directory / "hooks.d", views))]
             allowed = RUNC_ALLOWS if self.runtime == "runc" else None
-            options = [*_ULIMITS, *run_options(name, rootfs, views, allowed)]
+            options = [*ULIMITS, *run_options(name, rootfs, views, allowed)]
             if not self.rootless:
                 options += ["--cgroup-parent", f"/{container.parent}", *resource_options(limits)]
             if map_users:  # of a rootless container, within the user's own ids
