@@ -77,11 +77,20 @@ cdef bint find_set(
 
 
 cdef uint64_t quota_in_cpus(Groups *groups, Group *group, Text *scratch) noexcept nogil:
-    """The smallest quota / period from here up, rounded up to whole CPUs, at least 1; 2^64-1 where there is none."""
-    cdef uint64_t smallest = <uint64_t>-1
+    """The quota rounded up to whole CPUs, at least 1; 2^64-1 where there is none."""
+    cdef Quota quota = smallest_quota(groups, group, scratch)
+    cdef uint64_t whole
+    if quota.period_usec == 0:
+        return <uint64_t>-1
+    whole = quota.quota_usec // quota.period_usec + (1 if quota.quota_usec % quota.period_usec else 0)
+    return whole if whole > 0 else 1
+
+
+cdef Quota smallest_quota(Groups *groups, Group *group, Text *scratch) noexcept nogil:
+    """The one that allows the fewest CPUs, from here up."""
+    cdef Quota smallest = Quota(0, 0)
     cdef uint64_t quota
     cdef uint64_t period
-    cdef uint64_t whole
     cdef Span rest
     # The root of a hierarchy has no quota.
     while group != NULL and group.parent != NULL:
@@ -93,11 +102,10 @@ cdef uint64_t quota_in_cpus(Groups *groups, Group *group, Text *scratch) noexcep
                     rest = span(NULL, 0)
                     if group_read(groups, group, CPU_PERIOD, scratch) > 0:
                         rest = span(scratch.data, scratch.length)
-                if scan_u64(&rest, &period) and period > 0:
-                    whole = quota // period + (1 if quota % period else 0)
-                    if whole < 1:
-                        whole = 1
-                    if whole < smallest:
-                        smallest = whole
+                if scan_u64(&rest, &period) and period > 0 and (
+                    smallest.period_usec == 0
+                    or <double>quota / period < <double>smallest.quota_usec / smallest.period_usec
+                ):
+                    smallest = Quota(quota, period)
         group = group.parent
     return smallest

@@ -28,6 +28,7 @@ from procview._fast.renderer cimport (
     may_wait,
     place_caller,
     render,
+    render_uncounted,
     renderer_configure,
     renderer_counts,
     renderer_free,
@@ -36,6 +37,7 @@ from procview._fast.renderer cimport (
     take_snapshot,
     whole_text,
 )
+from procview._fast.report cimport known_containers, latencies_of, numbers_of
 from procview._fast.snapshot cimport (
     FAILED,
     NEED_CPUS,
@@ -99,6 +101,7 @@ cdef class Engine:
         self._sys = sys
         self._tree = CpuTree(sys)
         self._nodes = NodeTree(sys)
+        self._fallbacks = {}
         self.configure()
 
     def __dealloc__(self):
@@ -164,7 +167,13 @@ cdef class Engine:
         if placement == SEARCH_NEEDED:
             raise BlockingIOError(errnos.EAGAIN, "init of the caller's pid namespace has to be searched for")
         view._reason = placement
+        if placement != PLACED and view._path:
+            self._count_fallback(view)
         return 0
+
+    cdef void _count_fallback(self, View view):
+        key = view._path if view._spec >= 0 else view._path.partition("/")[0], REASON_NAMES[view._reason]
+        self._fallbacks[key] = self._fallbacks.get(key, 0) + 1
 
     def open_blocks(self, pid):
         cdef int number = _number(pid)
@@ -275,6 +284,35 @@ cdef class Engine:
         counts["descriptors"] = counted.descriptors
         return counts
 
+    def containers(self):
+        self._check()
+        return known_containers(&self._renderer)
+
+    def numbers(self, pid):
+        cdef View view = self._caller(pid)
+        return None if view._container == NULL else numbers_of(&self._renderer, view._container)
+
+    def text(self, pid, str path):
+        cdef View view = self._caller(pid)
+        cdef Text out
+        cdef int verdict = FAILED
+        cdef const ViewSpec *spec = view_spec(INDEX[path])
+        if view._container == NULL:
+            return None
+        with nogil:
+            text_init(&out)
+            verdict = render_uncounted(&self._renderer, spec, view._container, &out)
+        try:
+            return PyBytes_FromStringAndSize(out.data, <ssize_t>out.length) if verdict == SCOPED else None
+        finally:
+            text_free(&out)
+
+    def latencies(self):
+        return latencies_of(&self._renderer)
+
+    def fallbacks(self):
+        return dict(self._fallbacks)
+
     @property
     def absent_bits(self):
         return self._renderer.absent
@@ -384,9 +422,10 @@ cdef class View:
         give_back(&self._engine._renderer, snapshot)
         return meminfo, by_node.decode("ascii", "replace"), v1, self._engine._renderer.host.page_bytes
 
-    cdef void _is_unscopable(self) noexcept:
+    cdef void _is_unscopable(self):
         self._reason = REASON_UNSCOPABLE
         count_fallback(&self._engine._renderer, REASON_UNSCOPABLE)
+        self._engine._count_fallback(self)
 
     cdef bytes _render_below(self):
         """A file of the CPU tree or of the node tree."""

@@ -5,6 +5,7 @@ The way through is one: container_of -> snapshot_take -> the view's render. Noth
 of threads may be in it at once.
 """
 
+from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -15,11 +16,14 @@ from procview._fast.cpuinfo_host cimport cpuinfo_cache_free, cpuinfo_cache_init
 from procview._fast.disks cimport devices_are_fresh
 from procview._fast.host cimport host_free, host_init
 from procview._fast.kept cimport keeper_free, keeper_init, read_path
+from procview._fast.latency cimport latency_add, latency_count
 from procview._fast.layout cimport layout_free, layout_read
 from procview._fast.load cimport load_is_watched
 from procview._fast.meminfo_host cimport meminfo_forget
 from procview._fast.posix cimport (
+    CLOCK_MONOTONIC,
     ENOMEM,
+    clock_ns,
     count_now,
     count_u64,
     pthread_mutex_destroy,
@@ -27,7 +31,6 @@ from procview._fast.posix cimport (
     pthread_mutex_lock,
     pthread_mutex_unlock,
     set_bits,
-    u64_now,
 )
 from procview._fast.snapshot cimport (
     FAILED,
@@ -41,6 +44,7 @@ from procview._fast.snapshot cimport (
     snapshot_take,
 )
 from procview._fast.text cimport text_free, text_init
+from procview._fast.views cimport VIEWS
 from procview._fast.vmstat_host cimport vmstat_forget
 
 
@@ -109,7 +113,10 @@ cdef Settings renderer_settings(Renderer *renderer) noexcept nogil:
 
 cdef void renderer_counts(Renderer *renderer, Counts *counts) noexcept nogil:
     """Since the start: reads and fallbacks; and how much there is now of the rest."""
-    counts.reads = u64_now(&renderer.reads)
+    cdef int i
+    counts.reads = 0
+    for i in range(VIEWS):
+        counts.reads += latency_count(&renderer.latencies[i])
     pthread_mutex_lock(&renderer.lock)
     counts.fallbacks = renderer.fallbacks
     pthread_mutex_unlock(&renderer.lock)
@@ -184,6 +191,17 @@ cdef void give_back(Renderer *renderer, Snapshot *snapshot) noexcept nogil:
 
 cdef int render(Renderer *renderer, const ViewSpec *spec, Container *container, Text *out) noexcept nogil:
     """The container's text. Returns a Verdict; with any but SCOPED there is none."""
+    cdef int64_t begun_ns = clock_ns(CLOCK_MONOTONIC)
+    cdef int verdict = render_uncounted(renderer, spec, container, out)
+    count_u64(&container.reads)
+    latency_add(&renderer.latencies[spec.number], clock_ns(CLOCK_MONOTONIC) - begun_ns)
+    return verdict
+
+
+cdef int render_uncounted(
+    Renderer *renderer, const ViewSpec *spec, Container *container, Text *out
+) noexcept nogil:
+    """As render, for who is not a reader."""
     cdef int verdict
     cdef Snapshot *snapshot = take_snapshot(renderer, container, spec.needs, spec.which, &verdict)
     if snapshot == NULL:
@@ -193,7 +211,6 @@ cdef int render(Renderer *renderer, const ViewSpec *spec, Container *container, 
         if out.broken:
             verdict = FAILED
     give_back(renderer, snapshot)
-    count_u64(&renderer.reads)
     return verdict
 
 

@@ -33,9 +33,6 @@ from procview._fast.snapshot cimport (
 from procview._fast.cpudirs import CPU_DIRECTORY
 
 
-cdef enum:
-    VIEWS = 16
-
 cdef ViewSpec specs[VIEWS]
 cdef int spec_count = 0
 INDEX = {}
@@ -51,6 +48,7 @@ cdef void register(str path, int needs, int which, Render render):
     root, _, rest = path.partition("/")
     encoded = rest.encode()
     _keep_alive.append(encoded)
+    specs[spec_count].number = spec_count
     specs[spec_count].host_path = encoded
     specs[spec_count].of_sys = root == "sys"
     specs[spec_count].needs = needs

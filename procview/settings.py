@@ -41,6 +41,8 @@ class Settings:
     transport: Literal["auto", "dev", "uring"] = "auto"
     hang_seconds: float = 0.5
     takeover_seconds: float = 1.0
+    control: bool = True
+    control_policy: str | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
@@ -88,6 +90,8 @@ _ALLOWED: dict[str, tuple[str, Callable[[object], bool]]] = {
     "transport": _one_of("auto", "dev", "uring"),
     "hang_seconds": _SECONDS,
     "takeover_seconds": _SECONDS,
+    "control": _BOOL,
+    "control_policy": ("an absolute path other than /", _is_path),
     "log_level": _one_of("debug", "info", "warning", "error"),
 }
 assert _ALLOWED.keys() == {field.name for field in fields(Settings)}

@@ -45,6 +45,7 @@ cdef struct Container:
     int references
     uint64_t pidns
     uint64_t last_used
+    uint64_t reads            # atomic
     Shared *shared            # with what follows: its record in memory that outlives this process
     uint32_t unit             # 0: it has none
     int init                  # pid on the host; 0: not known

@@ -12,10 +12,12 @@ cdef class Engine:
     cdef object _tree
     cdef object _nodes
     cdef object _sys
+    cdef dict _fallbacks
 
     cdef int _check(self) except -1
     cdef int _place(self, int pid, View view, bint search) except -1
     cdef View _caller(self, pid)
+    cdef void _count_fallback(self, View view)
     cdef str _kind_below(self, View view, str path)
     cdef Snapshot *_snapshot_of(self, Container *container, int needs) except NULL
     cdef list _visible_cpus(self, Container *container)
@@ -31,5 +33,5 @@ cdef class View:
     cdef list _cpus(self)
     cdef object _node_place(self)
     cdef object _node_of_cpu(self, int cpu)
-    cdef void _is_unscopable(self) noexcept
+    cdef void _is_unscopable(self)
     cdef bytes _render_below(self)

@@ -1,7 +1,32 @@
-from typing import Literal, final
+from typing import Literal, TypedDict, final
 
 PROC_VIEWS: tuple[str, ...]
 """Files below ``proc/`` of the mount, in listing order; ``pressure/cpu`` and its like have a folder in their name."""
+
+class Known(TypedDict):
+    """A container that has read a view, or a caller that is one by its own cgroup."""
+
+    pid_namespace: int
+    init_pid: int
+    init_start_ticks: int
+    """Since the host's boot."""
+    is_own_scope: bool
+    """A caller in somebody else's pid namespace, the host's mostly, known by its cgroup."""
+    cgroup: str
+    """Of the memory controller, or of another one where there is none; below the mount, with a slash in front."""
+    reads: int
+    """Renders of its views since it is known."""
+
+class Numbers(TypedDict):
+    """What a container may use of processors, and has used. None: cannot be known here."""
+
+    cpu_quota: float | None
+    """In CPUs, the smallest one from its cgroup up."""
+    cpu_usage_usec: int | None
+    cpu_periods: int | None
+    """In which it ran under its quota; and of these, those in which it was used up."""
+    cpu_throttled_periods: int | None
+    cpu_throttled_usec: int | None
 
 @final
 class Engine:
@@ -73,6 +98,29 @@ class Engine:
 
     def counters(self) -> dict[str, int]:
         """Counts since start: ``reads``, ``fallback_<reason>`` ..., and gauges ``containers``, ``descriptors``."""
+
+    def containers(self) -> list[Known]:
+        """All that are known, in no order. One that has ended may still be there until the next sweep."""
+
+    def numbers(self, pid: int) -> Numbers | None:
+        """Those of the container of ``pid``, read now; None where that is the host, or cannot be told. May search
+        /proc, as :meth:`open`.
+        """
+
+    def text(self, pid: int, path: str) -> bytes | None:
+        """A view as the container of ``pid`` would read it now, counted as nobody's read; None where that would not be
+        its own text. May wait for what a container controls, and may search /proc, as :meth:`open`.
+        """
+
+    def latencies(self) -> dict[str, tuple[int, list[tuple[int, int]]]]:
+        """For each view how long its renders took since the start: all together in nanoseconds, and how many took up
+        to each bound (in nanoseconds; 0: the rest) but longer than the one before.
+        """
+
+    def fallbacks(self) -> dict[tuple[str, str], int]:
+        """How often a container was given the host's file, by file (``proc``, ``sys``: those without a view of their
+        own) and reason.
+        """
 
     def absent_controllers(self) -> list[str]:
         """Controllers that some container lacked so far, so that the host's numbers stood in for its usage."""

@@ -7,11 +7,12 @@ from procview._fast.container cimport Container, Containers
 from procview._fast.cpuinfo_host cimport CpuinfoCache
 from procview._fast.host cimport Host
 from procview._fast.kept cimport Keeper
+from procview._fast.latency cimport Latency
 from procview._fast.layout cimport Layout
 from procview._fast.posix cimport pthread_mutex_t
 from procview._fast.snapshot cimport Settings, Snapshot
 from procview._fast.text cimport Text
-from procview._fast.views cimport ViewSpec
+from procview._fast.views cimport VIEWS, ViewSpec
 
 
 cdef enum:
@@ -29,7 +30,7 @@ cdef struct Renderer:
     Groups groups
     Containers containers
     CpuinfoCache cpuinfo
-    uint64_t reads               # atomic
+    Latency latencies[VIEWS]
     pthread_mutex_t lock         # of what follows
     Settings settings
     Snapshot *idle[MOST_IDLE_SNAPSHOTS]
@@ -59,6 +60,9 @@ cdef Snapshot *take_snapshot(
 ) noexcept nogil
 cdef void give_back(Renderer *renderer, Snapshot *snapshot) noexcept nogil
 cdef int render(Renderer *renderer, const ViewSpec *spec, Container *container, Text *out) noexcept nogil
+cdef int render_uncounted(
+    Renderer *renderer, const ViewSpec *spec, Container *container, Text *out
+) noexcept nogil
 cdef bint may_wait(Renderer *renderer, const ViewSpec *spec, Container *container) noexcept nogil
 cdef ssize_t whole_text(
     Renderer *renderer, const ViewSpec *spec, Container *container, Text *out, int *verdict

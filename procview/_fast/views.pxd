@@ -6,7 +6,11 @@ from procview._fast.text cimport Text
 
 ctypedef void (*Render)(const Snapshot *snapshot, Text *out) noexcept nogil
 
+cdef enum:
+    VIEWS = 16              # there may be
+
 cdef struct ViewSpec:
+    int number              # in the table
     const char *host_path   # below proc or sys
     bint of_sys
     int needs

@@ -18,7 +18,18 @@ from procview.check.findings import Counts, Finding, Severity
 from procview.check.slots import listed
 from procview.children import Answer, ask_all
 from procview.mounts import MountEntry
-from procview.slots.containers import Container, Slot, State, is_running, mounts_of, running, slots, stack, states
+from procview.slots.containers import (
+    Container,
+    Slot,
+    State,
+    has_place,
+    is_running,
+    mounts_of,
+    running,
+    slots,
+    stack,
+    states,
+)
 from procview.slots.skeleton import Skeleton
 
 ANSWER_SECONDS = 0.4
@@ -166,17 +177,6 @@ class Looks:
 
 def _finding(container: Container, severity: Severity, text: str, advice: str = "") -> Finding:
     return Finding("container", severity, text, advice, container.name, container.pid)
-
-
-def has_place(table: Sequence[MountEntry], name: str) -> bool:
-    """Whether a container with these mounts has the file of the slot ``name``: it need not have a sysfs, say."""
-    wanted = "proc" if name.startswith("proc/") else "sysfs"
-    path = f"/{name}"
-    while path != "/":
-        path = os.path.dirname(path)
-        if mounted := stack(table, path):
-            return mounted[-1].fs_type == wanted
-    return False
 
 
 def read_view(pid: int, mount_id: int) -> str:

@@ -15,14 +15,15 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
-import psutil
 import trio
 
 from procview import faults, logs
 from procview._fast.state import State
+from procview.daemon.control import Control
 from procview.daemon.inheritance import Inheritance, forget, inherited, leave
 from procview.daemon.publication import Publication, prepared
 from procview.daemon.succession import place_beside, start_successor, take_over
+from procview.daemon.vitals import Vitals
 from procview.fs.lane import LaneOptions
 from procview.fs.mount import Mount, MountError, answers, directories, mounted
 from procview.fs.operations import ViewOperations
@@ -31,6 +32,7 @@ from procview.mounts import real_place
 from procview.notify import watchdog_seconds
 from procview.roots import Roots, configure, open_engine
 from procview.settings import SettingsError, load
+from procview.slots.skeleton import Skeleton
 from procview.store import Store
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,7 @@ _NEED_A_RESTART = (
     "transport",
     "hang_seconds",
     "takeover_seconds",
+    "control",
 )
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -90,6 +93,8 @@ class Daemon:
         self._publication: Publication | None = None
         self._state: State | None = None
         self._is_left = False
+        self._took_over = False
+        self._control: Control | None = None
         self._predecessor: int | None = None
         self._successor: int | None = None  # 0: one is being started
 
@@ -156,6 +161,7 @@ class Daemon:
         options = self._lane_options
         wanted = options is not None and options.transport != "uring" and self._predecessor is None
         before = inherited(self._store, real_place(self._path), wanted=wanted)
+        self._took_over = before is not None
         if before is not None:
             self._state = before.state
         elif options is not None and options.transport != "uring" and self._store.keeps:
@@ -180,9 +186,10 @@ class Daemon:
     async def _serve(self, mount: Mount, signals: AsyncIterator[int]) -> None:
         stop = trio.Event()
         self._mount = mount
+        self._vitals = Vitals(self._engine, self._operations, mount, took_over=self._took_over)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._obey, signals, stop, nursery)
-            nursery.start_soon(self._publish, mount, stop)
+            nursery.start_soon(self._publish, mount, stop, nursery)
             nursery.start_soon(self._sample)
             nursery.start_soon(self._forget_callers)
             nursery.start_soon(self._watch, mount, stop)
@@ -192,7 +199,7 @@ class Daemon:
             await mount.serve(stop)
             nursery.cancel_scope.cancel()
 
-    async def _publish(self, mount: Mount, stop: trio.Event) -> None:
+    async def _publish(self, mount: Mount, stop: trio.Event, nursery: trio.Nursery) -> None:
         """Views into all containers, then READY=1; both only once a request has gone through the kernel and back."""
         if not await answers(mount.path, FIRST_ANSWER_SECONDS):
             raise MountError(f"{mount.path}: mounted, but requests are not answered")
@@ -209,6 +216,24 @@ class Daemon:
             self._leave_for_the_next(mount)
             log.info("serving %s", self._path)
             self._notifier.send("READY=1", f"MAINPID={os.getpid()}", self._status())
+            if self._publication is not None:
+                self._vitals.published()
+            if self._at_start.control:
+                self._control = self._new_control()
+                nursery.start_soon(self._control.run)
+
+    def _new_control(self) -> Control:
+        return Control(
+            Skeleton(self._run_directory),
+            self._engine,
+            self._vitals,
+            proc=self._roots.proc,
+            has_slots=self._publication is not None,
+            policy=self._settings.control_policy,
+            status=lambda: self._vitals.status(self._path, self._run_directory),
+            reload=self._reload,
+            loads_were_read=self._loadavg_was_read,
+        )
 
     def _leave_for_the_next(self, mount: Mount) -> None:
         if self._state is None:
@@ -243,7 +268,7 @@ class Daemon:
             if number == signal.SIGHUP:
                 self._reload()
             elif number == signal.SIGUSR1:
-                log.info("%s", self._described())
+                log.info("%s", self._vitals.described())
             elif number == signal.SIGUSR2:
                 if self._successor is None:
                     self._successor = 0
@@ -265,22 +290,30 @@ class Daemon:
                     forget(self._store, self._mount.device)
                 stop.set()
 
-    def _reload(self) -> None:
-        """Read the configuration again; a bad one changes nothing."""
+    def _reload(self) -> str | None:
+        """Read the configuration and the policy again; a bad one changes nothing. What is wrong with them."""
+        wrong: list[str] = []
         self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             settings = load(self._config)
         except SettingsError as error:
-            log.error("configuration not reloaded, the old one stays: %s", error)
+            wrong.append(f"configuration not reloaded, the old one stays: {error}")
         else:
-            for name in _NEED_A_RESTART:
-                if getattr(settings, name) != getattr(self._at_start, name):
-                    log.error("the setting %s needs a restart; %s is served on", name, self._path)
+            wrong += [
+                f"the setting {name} needs a restart; {self._path} is served on"
+                for name in _NEED_A_RESTART
+                if getattr(settings, name) != getattr(self._at_start, name)
+            ]
             configure(self._engine, settings)
             logs.set_level(settings.log_level)
             self._settings = settings
             log.info("configuration reloaded")
+        if self._control is not None and (bad := self._control.read_policy(self._settings.control_policy)):
+            wrong.append(bad)
+        for text in wrong:
+            log.error("%s", text)
         self._notifier.send("READY=1", self._status())
+        return "; ".join(wrong) or None
 
     def _loadavg_was_read(self) -> None:
         if self._settings.loadavg:
@@ -346,28 +379,7 @@ class Daemon:
                 await trio.sleep(seconds / 2)
 
     def _status(self) -> str:
-        counters = self._engine.counters()
-        rss_mib = psutil.Process().memory_info().rss / (1 << 20)
-        return (
-            f"STATUS=serving {self._path}: {counters.get('containers', 0)} containers, "
-            f"{counters.get('reads', 0)} reads, {rss_mib:.0f} MiB"
-        )
-
-    def _described(self) -> str:
-        """The counters and what the process itself uses, in one line of ``name=value``."""
-        process = psutil.Process()
-        with process.oneshot():
-            numbers: dict[str, object] = {
-                "rss_bytes": process.memory_info().rss,
-                "fds": process.num_fds(),
-                "threads": process.num_threads(),
-                "cpu_seconds": round(sum(process.cpu_times()[:2]), 2),
-            }
-        numbers |= {f"engine_{name}": value for name, value in sorted(self._engine.counters().items())}
-        numbers |= {f"fs_{name}": value for name, value in sorted(self._operations.counters().items())}
-        numbers |= {f"lane_{name}": value for name, value in sorted(self._mount.counters().items())}
-        numbers["absent_controllers"] = ",".join(self._engine.absent_controllers()) or "none"
-        return " ".join(f"{name}={value}" for name, value in numbers.items())
+        return "STATUS=" + self._vitals.line(self._path)
 
 
 def _raise_descriptor_limit() -> None:

@@ -124,6 +124,11 @@ class Mount:
         self._in_hand = {} if self._lane is None else self._lane.in_hand()
         return bool(before.items() & self._in_hand.items())
 
+    @property
+    def has_lane(self) -> bool:
+        """Whether compiled threads answer."""
+        return self._lane is not None
+
     def counters(self) -> dict[str, int]:
         """What the lane counts; nothing without one."""
         return {} if self._lane is None else self._lane.counters()

@@ -168,6 +168,20 @@ def name_in(cgroups: Iterable[str]) -> str:
     return deepest[-1]
 
 
+def trusted_name(cgroups: Iterable[str]) -> str | None:
+    """What the host's engine calls the container, from the lines of a /proc/<pid>/cgroup; None if that is not certain.
+
+    Inside of its own cgroup a container may make others, with names like those of engines. So the outermost name
+    counts, and all hierarchies have to agree. Below ``user.slice`` any user of the host can make such a name.
+    """
+    found = set()
+    for line in cgroups:
+        path = line.split(":", 2)[-1].removesuffix(" (deleted)").strip("/").split("/")
+        names = [name for at in range(len(path)) if "user.slice" not in path[:at] and (name := _engine_name(path, at))]
+        found.update(names[:1])
+    return found.pop() if len(found) == 1 else None
+
+
 def _engine_name(path: list[str], at: int) -> str:
     for pattern in _ENGINES:
         match = pattern.fullmatch(path[at])
@@ -292,6 +306,17 @@ def stack(table: Sequence[MountEntry], path: str) -> list[MountEntry]:
             found.append(over[here, place])
             here = found[-1].mount_id
     return found
+
+
+def has_place(table: Sequence[MountEntry], name: str) -> bool:
+    """Whether a container with these mounts has the file of the slot ``name``: it need not have a sysfs, say."""
+    wanted = "proc" if name.startswith("proc/") else "sysfs"
+    path = f"/{name}"
+    while path != "/":
+        path = os.path.dirname(path)
+        if mounted := stack(table, path):
+            return mounted[-1].fs_type == wanted
+    return False
 
 
 def _state(mounted: list[MountEntry], slot: Slot | None) -> State:

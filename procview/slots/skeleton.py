@@ -2,6 +2,7 @@
 
     <base>                            a bind of itself, private: nothing below it reaches another mount namespace
     <base>/slots                      the names of all slots, one a line: what a hook has to bind
+    <base>/control/control.sock       the control socket, and a link to it: control.sock
     <base>/ctl/proc                   procfs, shared: views are mounted over its files
     <base>/ctl/sys/devices/system/…   a folder of sysfs, shared: one view over the whole of it
     <base>/src/…                      the same again, slaves of what is in ctl: containers bind from here
@@ -55,6 +56,16 @@ class Skeleton:
     def hook_socket(self) -> str:
         """Where the daemon hears from hooks."""
         return f"{self.base}/hook.sock"
+
+    @property
+    def control_socket(self) -> str:
+        """Where people and programs ask the daemon: a link, see control_place."""
+        return f"{self.base}/control.sock"
+
+    @property
+    def control_place(self) -> str:
+        """The socket itself, in a folder of its own that a container may bind: nothing else is in there."""
+        return f"{self.base}/control/control.sock"
 
     def ctl(self, name: str) -> str:
         """Where the view of the slot ``name`` is mounted."""
@@ -157,9 +168,11 @@ class Skeleton:
         for part in ("ctl", "src"):
             for folder, _, _ in os.walk(f"{self.base}/{part}", topdown=False):
                 os.rmdir(folder)
-        for name in ("slots", "slots.new"):
+        for name in ("slots", "slots.new", "control.sock", "control/control.sock"):
             if os.path.lexists(f"{self.base}/{name}"):
                 os.unlink(f"{self.base}/{name}")
+        with suppress(FileNotFoundError):
+            os.rmdir(os.path.dirname(self.control_place))
 
 
 def trees_of(names: Iterable[str]) -> list[str]:

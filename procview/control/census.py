@@ -1,0 +1,221 @@
+"""All containers and their numbers, as the control socket tells them: looked for in /proc, asked of the engine.
+
+To be called off the event loop: it walks /proc and reads mount tables. Several who ask within `FRESH_SECONDS` are told
+what was found for the first. Names are as hostile as containers are.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from procview._fast.engine import Engine
+from procview.slots.containers import (
+    Container,
+    Slot,
+    State,
+    has_place,
+    mounts_of,
+    printable,
+    running,
+    slots,
+    states,
+    trusted_name,
+)
+from procview.slots.skeleton import Skeleton
+
+if TYPE_CHECKING:
+    from procview._fast.engine import Known  # a shape, of the stub alone
+
+FRESH_SECONDS = 1.0
+
+Fact = dict[str, Any]
+"""One container as JSON; docs/operations.md lists the keys."""
+
+
+class NotFoundError(Exception):
+    """There is no such container, or it has ended; the text says which."""
+
+
+class Census:
+    """Looks at containers for a daemon whose slots are ``skeleton`` (None: it has none). Thread-safe."""
+
+    def __init__(self, engine: Engine, skeleton: Skeleton | None, proc: str) -> None:
+        self._engine = engine
+        self._skeleton = skeleton
+        self._proc = proc
+        self._lock = threading.Lock()
+        self._found: list[Container] = []
+        self._found_at = float("-inf")
+
+    def containers(self) -> list[Container]:
+        """All that run."""
+        with self._lock:
+            if time.monotonic() - self._found_at > FRESH_SECONDS:
+                self._found = running(self._proc)
+                self._found_at = time.monotonic()
+            return self._found
+
+    def find(self, reference: str) -> Container:
+        """The one with this id, or the one whose init has this pid. Raises NotFoundError."""
+        everyone = self.containers()
+        found = [container for container in everyone if container.name == reference]
+        if len(found) > 1:
+            pids = ", ".join(str(container.pid) for container in found)
+            raise NotFoundError(
+                f"{len(found)} containers are called {reference!r}: name one by its init's pid ({pids})"
+            )
+        if not found and reference.isdecimal():
+            found = [container for container in everyone if container.pid == int(reference)]
+        if not found:
+            raise NotFoundError(f"no container is called {reference!r}, and none has an init with that pid")
+        return found[0]
+
+    def of_namespace(self, pid_namespace: int) -> Container:
+        """The one of a process in this pid namespace. Raises NotFoundError."""
+        for container in self.containers():
+            if container.pid_namespace == pid_namespace:
+                return container
+        raise NotFoundError("that process is in no container")
+
+    def trusted_name(self, pid_namespace: int) -> str | None:
+        """What the host's engine calls the container of this pid namespace, if that is certain."""
+        try:
+            pid = self.of_namespace(pid_namespace).pid
+            with open(f"{self._proc}/{pid}/cgroup", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+                return trusted_name(file.read().split("\n"))
+        except (NotFoundError, OSError):
+            return None
+
+    def facts(self, *, with_load: bool = False) -> list[Fact]:
+        """All of them, by their inits' pids; those that end meanwhile are left out."""
+        known = self._known()
+        current = self._slots()
+        found = []
+        for container in self.containers():
+            try:
+                found.append(self._fact(container, known.get(container.pid_namespace), current, with_load))
+            except (ProcessLookupError, NotFoundError):
+                continue
+        return found
+
+    def states(self) -> list[str]:
+        """``attached``, ``degraded`` or ``none`` of all of them."""
+        current = self._slots()
+        found = []
+        for container in self.containers():
+            try:
+                found.append(self._state(container, current)[0])
+            except ProcessLookupError:
+                continue
+        return found
+
+    def fact(self, container: Container, *, with_load: bool = False) -> Fact:
+        """One of them. Raises NotFoundError."""
+        try:
+            known = self._known().get(container.pid_namespace)
+            return self._fact(container, known, self._slots(), with_load)
+        except ProcessLookupError as error:
+            raise NotFoundError(str(error)) from None
+
+    def _known(self) -> "dict[int, Known]":
+        return {known["pid_namespace"]: known for known in self._engine.containers() if not known["is_own_scope"]}
+
+    def _slots(self) -> dict[str, Slot | None]:
+        return {} if self._skeleton is None else slots(self._skeleton)
+
+    def _fact(
+        self, container: Container, known: "Known | None", current: Mapping[str, Slot | None], with_load: bool
+    ) -> Fact:
+        state, why = self._state(container, current)
+        numbers = self._engine.numbers(container.pid)
+        if numbers is None:
+            raise NotFoundError(f"{container.label} has ended")
+        memory = self._lines(container.pid, "proc/meminfo")
+        load = self._engine.text(container.pid, "proc/loadavg") if with_load else None
+        return {
+            "id": printable(container.name),
+            "init_pid": container.pid,
+            "pid_namespace": container.pid_namespace,
+            "command": printable(container.command),
+            "cgroup": None if known is None else printable(known["cgroup"]),
+            "since": self._since(container.pid, known),
+            "state": state,
+            "why": why,
+            "reads": 0 if known is None else known["reads"],
+            "cpus": len(self._engine.cpus(container.pid)),
+            "cpu_quota": numbers["cpu_quota"],
+            "cpu_usage_usec": numbers["cpu_usage_usec"],
+            "cpu_periods": numbers["cpu_periods"],
+            "cpu_throttled_periods": numbers["cpu_throttled_periods"],
+            "cpu_throttled_usec": numbers["cpu_throttled_usec"],
+            "memory_total_bytes": memory.get("MemTotal"),
+            "memory_available_bytes": memory.get("MemAvailable"),
+            "swap_total_bytes": memory.get("SwapTotal"),
+            "swap_free_bytes": memory.get("SwapFree"),
+            "pressure_some_avg10_percent": {
+                kind: self._pressure(container.pid, kind) for kind in ("cpu", "memory", "io")
+            },
+            "load_averages": None if load is None else [float(word) for word in load.split()[:3]],
+        }
+
+    def _state(self, container: Container, current: Mapping[str, Slot | None]) -> tuple[str, str]:
+        """attached, degraded or none; and why."""
+        if self._skeleton is None:
+            return "none", "this daemon makes no slots (setting slots)"
+        if container.shares_host_mounts:
+            return "none", "it shares the host's mounts: its /proc is the host's own"
+        table = mounts_of(container, self._proc)
+        by_state: dict[State, list[str]] = {}
+        for name, state in states(container, self._skeleton, current, self._proc).items():
+            if state is not State.MISSING or has_place(table, name):
+                by_state.setdefault(state, []).append(name)
+        attached = by_state.pop(State.ATTACHED, [])
+        if not by_state:
+            return "attached" if attached else "none", ""
+        why = "; ".join(f"{_WHY[state]}: {', '.join(names)}" for state, names in by_state.items())
+        return ("degraded", why) if attached or by_state.keys() != {State.MISSING} else ("none", why)
+
+    def _since(self, pid: int, known: "Known | None") -> str | None:
+        """When its init started, by the wall's clock as it is now."""
+        ticks = known["init_start_ticks"] if known is not None else self._start_ticks(pid)
+        if ticks is None:
+            return None
+        seconds = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+    def _start_ticks(self, pid: int) -> int | None:
+        try:
+            with open(f"{self._proc}/{pid}/stat", "rb") as file:
+                return int(file.read().rpartition(b")")[2].split()[19])
+        except (OSError, IndexError, ValueError):
+            return None
+
+    def _lines(self, pid: int, path: str) -> dict[str, int]:
+        """Lines of a file like meminfo, in bytes."""
+        text = self._engine.text(pid, path)
+        found = {}
+        for line in (text or b"").decode("ascii", "replace").splitlines():
+            name, _, rest = line.partition(":")
+            words = rest.split()
+            if len(words) == 2 and words[1] == "kB" and words[0].isdecimal():
+                found[name] = int(words[0]) << 10
+        return found
+
+    def _pressure(self, pid: int, kind: str) -> float | None:
+        """The share of the last 10 s in which something of it waited; None where the kernel does not say."""
+        text = self._engine.text(pid, f"proc/pressure/{kind}")
+        if text is None:
+            return None
+        return float(text.partition(b"avg10=")[2].partition(b" ")[0])
+
+
+_WHY = {
+    State.HOST: "the host's files, as no view is over the slots",
+    State.STALE: "mounts of another daemon, which may fail",
+    State.BOUND: "views without slots, which fail when the daemon goes",
+    State.MISSING: "nothing of procview",
+    State.FOREIGN: "mounts of somebody else",
+}
