@@ -44,7 +44,9 @@ def test_only_fs_imports_pyfuse3(imports: tuple[str, set[str]]) -> None:
 
 def test_only_daemon_fs_and_control_import_trio(imports: tuple[str, set[str]]) -> None:
     module, names = imports
-    assert within(module, "procview.fs", "procview.daemon", "procview.control") or not any(within(name, "trio") for name in names)
+    assert within(module, "procview.fs", "procview.daemon", "procview.control") or not any(
+        within(name, "trio") for name in names
+    )
 
 
 def test_the_hot_path_knows_nothing_of_the_rest(imports: tuple[str, set[str]]) -> None:

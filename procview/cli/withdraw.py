@@ -84,6 +84,9 @@ def _withdraw(remove: bool, settings: "Settings") -> None:
         if remove:
             _remove(skeleton, settings.mount_point)
             click.echo(f"{settings.run_directory}: the slots are removed")
+            if os.path.isdir(settings.run_directory):
+                left = ", ".join(sorted(os.listdir(settings.run_directory)))
+                click.echo(f"{settings.run_directory}: left as it is, with what is not procview's: {left}")
     except OSError as error:
         hint = "" if os.geteuid() == 0 else " (only root can do that)"
         raise click.ClickException(

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_ONE_AT_A_TIME = trio.CapacityLimiter(1)
+"""Whatever is asked for, it keeps one processor busy at most."""
+
 
 class Served(Protocol):
     """The daemon, as far as it is asked and told here."""
@@ -98,7 +101,9 @@ class Api:
         return self.policy.allows(action, uid=peer.uid, container=container, is_of_host=peer.is_of_host)
 
     def _refused(self, peer: Peer, action: str) -> Response:
-        return Response.error(403, f"{action} is not allowed to {peer}; the file control_policy says what is")
+        # A container is told nothing of how the host numbers its processes.
+        who = f"uid {peer.uid} of the host" if peer.is_of_host else "this container"
+        return Response.error(403, f"{action} is not allowed to {who}; the file control_policy says what is")
 
     # --- what -----------------------------------------------------------------------------------------------------
 
@@ -119,18 +124,20 @@ class Api:
         action = "container"
         if await self._is_own(request.peer, reference):
             action = "self" if not await self._may(request.peer, "container") else action
-        return await self._get(request, action, partial(self._one, request, reference))
+        return await self._get(request, action, partial(self._one, request, reference, action))
 
     async def _is_own(self, peer: Peer, reference: str) -> bool:
         if not peer.pid_namespace or peer.is_of_host:
             return False
         try:
-            container = await _in_thread(self._census.find, reference)
+            own = await _in_thread(self._census.of_namespace, peer.pid_namespace)
         except NotFoundError:
             return False
-        return container.pid_namespace == peer.pid_namespace
+        return reference in (own.name, str(own.pid))
 
-    async def _one(self, request: Request, reference: str) -> Response:
+    async def _one(self, request: Request, reference: str, action: str) -> Response:
+        if action == "self":  # whoever else may be called so
+            return await self._self(request)
         return await self._fact(request, await _in_thread(self._census.find, reference))
 
     async def _self(self, request: Request) -> Response:
@@ -170,7 +177,7 @@ def _told(result: Result, verb: str) -> Response:
 
 
 async def _in_thread(function: Callable[..., T], *args: object) -> T:
-    return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
+    return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=_ONE_AT_A_TIME)
 
 
 def _wants_load(request: Request) -> bool:

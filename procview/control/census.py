@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from procview._fast.engine import Known  # a shape, of the stub alone
 
 FRESH_SECONDS = 1.0
+"""How old what is found of all containers may be, for one who asks for all; and what has to be, before it is looked for
+again because somebody is not among them: see `NEW_SECONDS`."""
+NEW_SECONDS = 0.05
 
 Fact = dict[str, Any]
 """One container as JSON; docs/operations.md lists the keys."""
@@ -49,35 +52,40 @@ class Census:
         self._lock = threading.Lock()
         self._found: list[Container] = []
         self._found_at = float("-inf")
+        self._facts: dict[bool, tuple[float, list[Fact]]] = {}
 
-    def containers(self) -> list[Container]:
+    def containers(self, fresh_seconds: float = FRESH_SECONDS) -> list[Container]:
         """All that run."""
         with self._lock:
-            if time.monotonic() - self._found_at > FRESH_SECONDS:
+            if time.monotonic() - self._found_at > fresh_seconds:
                 self._found = running(self._proc)
                 self._found_at = time.monotonic()
             return self._found
 
     def find(self, reference: str) -> Container:
         """The one with this id, or the one whose init has this pid. Raises NotFoundError."""
-        everyone = self.containers()
-        found = [container for container in everyone if container.name == reference]
+        found = self._called(reference, self.containers()) or self._called(reference, self.containers(NEW_SECONDS))
         if len(found) > 1:
             pids = ", ".join(str(container.pid) for container in found)
             raise NotFoundError(
                 f"{len(found)} containers are called {reference!r}: name one by its init's pid ({pids})"
             )
-        if not found and reference.isdecimal():
-            found = [container for container in everyone if container.pid == int(reference)]
         if not found:
             raise NotFoundError(f"no container is called {reference!r}, and none has an init with that pid")
         return found[0]
 
+    @staticmethod
+    def _called(reference: str, among: list[Container]) -> list[Container]:
+        return [container for container in among if container.name == reference] or [
+            container for container in among if str(container.pid) == reference
+        ]
+
     def of_namespace(self, pid_namespace: int) -> Container:
         """The one of a process in this pid namespace. Raises NotFoundError."""
-        for container in self.containers():
-            if container.pid_namespace == pid_namespace:
-                return container
+        for fresh_seconds in (FRESH_SECONDS, NEW_SECONDS):
+            for container in self.containers(fresh_seconds):
+                if container.pid_namespace == pid_namespace:
+                    return container
         raise NotFoundError("that process is in no container")
 
     def trusted_name(self, pid_namespace: int) -> str | None:
@@ -91,6 +99,13 @@ class Census:
 
     def facts(self, *, with_load: bool = False) -> list[Fact]:
         """All of them, by their inits' pids; those that end meanwhile are left out."""
+        when, facts = self._facts.get(with_load, (float("-inf"), []))
+        if time.monotonic() - when > FRESH_SECONDS:
+            facts = self._look(with_load)
+            self._facts[with_load] = time.monotonic(), facts
+        return facts
+
+    def _look(self, with_load: bool) -> list[Fact]:
         known = self._known()
         current = self._slots()
         found = []

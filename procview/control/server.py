@@ -29,6 +29,9 @@ MOST_OF_ONE_PEER = 8
 """Of one uid in one pid namespace; root of the host may have them all."""
 MOST_FOR_CONTAINERS = 48
 """The rest is for the host, however many containers ask."""
+A_SECOND_OF_ONE_PEER = 20
+BURST_OF_ONE_PEER = 20
+"""Requests; later ones wait. For root of the host there is no such bound."""
 NEW_A_SECOND = 400
 BURST = 100
 REQUEST_SECONDS = 5.0
@@ -123,6 +126,7 @@ class Server:
         self._of_containers = 0
         self._tokens = float(BURST)
         self._counts: Counter[str] = Counter()
+        self._next: dict[tuple[int, int], float] = {}
 
     def counters(self) -> dict[str, int]:
         """Since the start: connections ``accepted``, ``refused`` (too many), requests by status; ``open``: now."""
@@ -200,6 +204,7 @@ class Server:
                 if request is None:
                     return
                 head_only = request.method == "HEAD"
+                await self._pace(peer)
                 response = await self._answered(request)
             except h11.RemoteProtocolError as error:
                 response = Response.error(error.error_status_hint, f"not understood: {error}")
@@ -209,6 +214,18 @@ class Server:
             if patience.cancelled_caught or http.our_state is not h11.DONE or http.their_state is not h11.DONE:
                 return
             http.start_next_cycle()
+
+    async def _pace(self, peer: Peer) -> None:
+        """Whoever is in a container waits for his turn, so that one that asks on and on costs little."""
+        if peer.is_of_host and peer.uid == 0:
+            return
+        key = peer.uid, peer.pid_namespace
+        now = trio.current_time()
+        turn = self._next[key] = max(self._next.get(key, 0.0), now - BURST_OF_ONE_PEER / A_SECOND_OF_ONE_PEER)
+        self._next[key] = turn + 1 / A_SECOND_OF_ONE_PEER
+        await trio.sleep_until(turn)
+        if len(self._next) > 4 * MOST_CONNECTIONS:
+            self._next = {key: turn for key, turn in self._next.items() if turn > now - 60}
 
     async def _answered(self, request: Request) -> Response:
         with trio.move_on_after(ANSWER_SECONDS):

@@ -172,13 +172,15 @@ def trusted_name(cgroups: Iterable[str]) -> str | None:
     """What the host's engine calls the container, from the lines of a /proc/<pid>/cgroup; None if that is not certain.
 
     Inside of its own cgroup a container may make others, with names like those of engines. So the outermost name
-    counts, and all hierarchies have to agree. Below ``user.slice`` any user of the host can make such a name.
+    counts, and all hierarchies have to agree. Below ``user.slice`` any user of the host can make such a name. A cgroup
+    right below the root is nobody's but the host's to make, so that its name counts as well (plain runc and crun).
     """
     found = set()
     for line in cgroups:
         path = line.split(":", 2)[-1].removesuffix(" (deleted)").strip("/").split("/")
         names = [name for at in range(len(path)) if "user.slice" not in path[:at] and (name := _engine_name(path, at))]
-        found.update(names[:1])
+        found.update(names[:1] or (path if len(path) == 1 and path != [""] else [""]))
+    found.discard("")
     return found.pop() if len(found) == 1 else None
 
 

@@ -11,6 +11,7 @@ Making it is safe to repeat and to interrupt: each step looks at what is there. 
 exists, because the mounts in running containers are slaves of it.
 """
 
+import errno
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -171,8 +172,12 @@ class Skeleton:
         for name in ("slots", "slots.new", "control.sock", "control/control.sock"):
             if os.path.lexists(f"{self.base}/{name}"):
                 os.unlink(f"{self.base}/{name}")
-        with suppress(FileNotFoundError):
+        try:
             os.rmdir(os.path.dirname(self.control_place))
+        except OSError as error:
+            # A container that has bound it may have put something there, which is not ours to take away.
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise
 
 
 def trees_of(names: Iterable[str]) -> list[str]:

@@ -6,12 +6,12 @@ import subprocess
 import pytest
 
 from procview.check.commands import Commands
-from procview.check.containers import Looks, Question, findings, has_place
+from procview.check.containers import Looks, Question, findings
 from procview.check.daemon import Service, State
 from procview.check.findings import Counts, Finding, Severity
 from procview.children import Answer
 from procview.mounts import parse_mountinfo
-from procview.slots.containers import Container, is_running, running
+from procview.slots.containers import Container, has_place, is_running, running
 from procview.slots.skeleton import Skeleton
 from tests.daemon.process import eventually
 

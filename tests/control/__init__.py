@@ -1,0 +1,1 @@
+"""The control socket: what it understands, whom it believes, what it tells."""
