@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from procview import settings
+from procview.control.policy import DEFAULT_POLICY
 from procview.settings import Settings, SettingsError, load, parse
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +31,8 @@ def test_defaults() -> None:
         "transport": "auto",
         "hang_seconds": 0.5,
         "takeover_seconds": 1.0,
+        "control": True,
+        "control_policy": None,
         "log_level": "info",
     }
 
@@ -45,7 +48,10 @@ def test_the_example_is_complete_and_says_the_defaults() -> None:
     text = (ROOT / "packaging/procview.toml").read_text(encoding="utf-8")
     assert parse(text, "example") == Settings()
     uncommented = "\n".join(line[1:] for line in text.splitlines() if line.startswith("#") and " = " in line)
-    assert tomllib.loads(uncommented) == asdict(Settings()) | {"mount": Settings().mount_point}
+    assert tomllib.loads(uncommented) == asdict(Settings()) | {
+        "mount": Settings().mount_point,
+        "control_policy": DEFAULT_POLICY,
+    }
 
 
 def test_the_documentation_has_every_key() -> None:

@@ -168,20 +168,28 @@ def name_in(cgroups: Iterable[str]) -> str:
     return deepest[-1]
 
 
+_HOSTS = re.compile(
+    r"(?!user(-.*)?\.slice).+\.slice|docker|lxc|lxc\.payload|libpod_parent|isulad|default|k8s\.io"
+    r"|kubepods|burstable|besteffort|guaranteed|pod[0-9a-f-]+"
+)
+"""What only the host's own engines and managers call cgroups that others are below."""
+
+
 def trusted_name(cgroups: Iterable[str]) -> str | None:
     """What the host's engine calls the container, from the lines of a /proc/<pid>/cgroup; None if that is not certain.
 
-    Inside of its own cgroup a container may make others, with names like those of engines. So the outermost name
-    counts, and all hierarchies have to agree. Below ``user.slice`` any user of the host can make such a name. A cgroup
-    right below the root is nobody's but the host's to make, so that its name counts as well (plain runc and crun).
+    Inside of its own cgroup a container may make others, with names like those of engines, and any user below
+    ``user.slice``. So the name of the outermost cgroup counts that is not one of the host's folders, if an engine can
+    have called it so or if it is right below the root (plain runc and crun); and all hierarchies have to agree.
     """
     found = set()
     for line in cgroups:
         path = line.split(":", 2)[-1].removesuffix(" (deleted)").strip("/").split("/")
-        names = [name for at in range(len(path)) if "user.slice" not in path[:at] and (name := _engine_name(path, at))]
-        found.update(names[:1] or (path if len(path) == 1 and path != [""] else [""]))
-    found.discard("")
-    return found.pop() if len(found) == 1 else None
+        at = next((at for at, part in enumerate(path) if not _HOSTS.fullmatch(part)), None)
+        if path != [""] and at is not None:
+            found.add(_engine_name(path, at) or (path[0] if at == 0 and len(path) == 1 else ""))
+    name = found.pop() if len(found) == 1 else ""
+    return name or None
 
 
 def _engine_name(path: list[str], at: int) -> str:

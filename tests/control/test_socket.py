@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 import procview
@@ -146,7 +147,12 @@ def test_a_successor_has_it_from_then_on(place: Place) -> None:
     first = _started(place)
     first.process.send_signal(signal.SIGUSR2)
     first.says("stopped")
-    eventually(lambda: _pid(place) not in (None, first.process.pid), "the socket of the successor")
+    second = psutil.Process(int((place.run_directory / "lock").read_text()))
+    try:
+        eventually(lambda: _pid(place) == second.pid, "the socket of the successor")
+    finally:
+        second.terminate()
+        eventually(lambda: not second.is_running(), "its end")
 
 
 def _pid(place: Place) -> int | None:

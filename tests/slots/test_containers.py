@@ -13,7 +13,7 @@ import pytest
 
 from procview.mounts import parse_mountinfo
 from procview.slots import containers
-from procview.slots.containers import Container, State, name_in, printable, running, stack, states
+from procview.slots.containers import Container, State, name_in, printable, running, stack, states, trusted_name
 from procview.slots.skeleton import Skeleton
 from tests.containers.cgroups import Cgroup
 from tests.daemon.process import Place, eventually, needs_mount, place
@@ -286,6 +286,32 @@ def test_a_hostile_name_is_found_and_printed_on_one_line(unshare: Unshare) -> No
     (container,) = web.found()
     assert container.label.isprintable()
     assert container.label.startswith(rf"{web.name.partition(chr(27))[0]}\x1b[2J\r0::\u2028 (pid ")
+
+
+@pytest.mark.parametrize(
+    ("paths", "name"),
+    [
+        (["/docker/" + "a" * 64], "a" * 64),
+        (["/system.slice/docker-web.scope"], "web"),
+        (["/web"], "web"),
+        (["/", "/web"], "web"),
+        (["/machine-web.scope/docker-other.scope/init.scope"], "web"),
+        (["/web/machine-other.scope"], None),
+        (["/web", "/web/machine-other.scope"], None),
+        (["/kubepods/burstable/pod1f-2/" + "a" * 64], "a" * 64),
+        (["/kubepods.slice/kubepods-pod1.slice/cri-containerd-" + "a" * 64 + ".scope"], "a" * 64),
+        (["/lxc.payload.web/init.scope"], "web"),
+        (["/lxc/web/ns"], "web"),
+        (["/a/b"], None),
+        (["/machine-one.scope", "/machine-other.scope"], None),
+        (["/one", "/other"], None),
+        (["/user.slice/user-1000.slice/user@1000.service/machine-web.scope"], None),
+        (["/"], None),
+        ([], None),
+    ],
+)
+def test_a_name_that_a_container_made_itself_is_not_trusted(paths: list[str], name: str | None) -> None:
+    assert trusted_name([f"{number}:name:{path}" for number, path in enumerate(paths)]) == name
 
 
 @needs_root
