@@ -14,11 +14,11 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import crowd, hook, lxcfs, neighbour, propagation, report, servers
+from bench import control, crowd, hook, lxcfs, neighbour, propagation, report, servers
 from bench.bounds import MIB
 from bench.cgroups import Limits, throttled_periods
 from bench.compile import compiled
-from bench.container import Bind, Container, running_container
+from bench.container import Bind, Container, ReaderFailedError, running_container
 from bench.ending import end_if_told, end_when_told
 from bench.endurance import endure
 from bench.files import FILES
@@ -125,6 +125,7 @@ def main() -> int:
         container = stack.enter_context(running_container(Path(work), limits, binds))
         _measure(container, running, offers, effort, Path(work), results)
         _measure_neighbour(container, running, binds, effort, Path(work), results)
+        _measure_control(container, running, effort, results)
         throttled = throttled_periods(container.groups)
         _measure_propagation(running, effort, Path(work), results)
     _measure_crowd(limits, effort, results, reasons)
@@ -268,6 +269,25 @@ def _measure_neighbour(
         )
     results.missing += [f"neighbour: {failure}" for failure in failures]
     _show(report.neighbour_table(results.neighbour))
+
+
+def _measure_control(container: Container, running: list[Server], effort: Effort, results: Results) -> None:
+    server = next((server for server in running if server.name == "ours"), None)
+    if server is None or len(set(container.limits.cpus)) < 2:
+        results.missing.append("control socket: needs our daemon and a container on two CPUs")
+        return
+    try:
+        results.control = control.measure(
+            container,
+            server,
+            all_cpus=sorted(os.sched_getaffinity(0)),
+            rounds=effort.flood_rounds,
+            seconds=effort.flood_seconds,
+        )
+    except (OSError, ReaderFailedError) as error:
+        results.missing.append(f"control socket: {error}")
+        return
+    _show(report.control_lines(results.control))
 
 
 def _measure_crowd(limits: Limits, effort: Effort, results: Results, reasons: dict[str, str]) -> None:

@@ -48,6 +48,9 @@ IDLE_WAKE_UPS = 0.0
 # The neighbour's 99th percentile, flooded / with as many readers of its own.
 NEIGHBOUR_RATIO = 2.0
 
+# The median of a reader beside clients of the control socket / alone.
+CONTROL_RATIO = 1.2
+
 # How long a reader may wait when the daemon is killed.
 STALL_P99_MS = 300.0
 

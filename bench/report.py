@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench.bounds import HOT_PATH_RATIO, MIB, VERDICT_HEADER, Verdict
 from bench.cgroups import Limits, hierarchies
+from bench.control import CLIENTS, Control
 from bench.crowd import CrowdResult
 from bench.endurance import Endurance
 from bench.idle import Idle
@@ -112,6 +113,16 @@ def neighbour_table(results: Neighbour) -> str:
     title = "A neighbour of a container with 64 readers, meminfo: ratios of its p99, then p99 in µs"
     return (
         table(title, header, rows) + "\n(flood on one CPU, timed reads on another, server on any: bench/neighbour.py)"
+    )
+
+
+def control_lines(result: Control) -> str:
+    return (
+        f"A reader of meminfo beside {CLIENTS} clients of the control socket / alone: "
+        f"{ratio(result.beside.median_ns, result.alone.median_ns)} in the median "
+        f"({usec(result.beside.median_ns)} and {usec(result.alone.median_ns)} µs), "
+        f"{ratio(result.beside.p99_ns, result.alone.p99_ns)} in the 99th percentile "
+        f"({usec(result.beside.p99_ns)} and {usec(result.alone.p99_ns)} µs)"
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.bounds import Verdict
+from bench.control import Control
 from bench.crowd import CrowdResult
 from bench.endurance import Endurance
 from bench.hook import HookCost
@@ -32,6 +33,7 @@ class Results:
     hotpath: "dict[str, HotPath]" = field(default_factory=dict)
     large_host: "LargeHost | None" = None
     neighbour: Neighbour = field(default_factory=dict)
+    control: Control | None = None
     crowd: CrowdResult | None = None
     idle: Idle | None = None
     sampling: "Sampling | None" = None
@@ -55,6 +57,7 @@ def save(path: Path, heading: str, results: Results, verdicts: Sequence[Verdict]
         },
         "large_host": {"first_ns": large.first_ns, **large.render.summary()} if large else None,
         "neighbour": {server: _summaries(found) for server, found in results.neighbour.items()},
+        "control": _summaries(vars(results.control)) if results.control else None,
         "crowd": {
             "containers": crowd.containers,
             "start_seconds": crowd.start_seconds,

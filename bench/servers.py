@@ -96,8 +96,8 @@ def ours(work: Path, arguments: Sequence[str] = (), *, name: str = OURS, slots: 
     """The daemon as it is by default; without slots, there is no guard."""
     mount = _mount_point(work, name)
     config = work / f"{name}.toml"
-    run_directory = work / f"run-{name}"
-    config.write_text(f'slots = {str(slots).lower()}\nrun_directory = "{run_directory}"\n', encoding="utf-8")
+    base = work / f"run-{name}"
+    config.write_text(f'slots = {str(slots).lower()}\nrun_directory = "{base}"\n', encoding="utf-8")
     command = [sys.executable, "-m", "procview", "serve", "--mount", str(mount), "--config", str(config), *arguments]
     # Nobody's watchdog: it would be fed.
     environment = {key: value for key, value in os.environ.items() if key not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
@@ -106,9 +106,14 @@ def ours(work: Path, arguments: Sequence[str] = (), *, name: str = OURS, slots: 
             yield server
     finally:
         if slots:
-            skeleton = Skeleton(str(run_directory))
+            skeleton = Skeleton(str(base))
             withdraw(skeleton)
             skeleton.remove()
+
+
+def run_directory(server: Server) -> Path:
+    """Of a daemon that :func:`ours` has started."""
+    return server.mount.parent.parent / f"run-{server.name}"
 
 
 def pyfuse3_alone(work: Path) -> AbstractContextManager[Server]:

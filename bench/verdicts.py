@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from bench import bounds
 from bench.bounds import MIB, Verdict
+from bench.control import CLIENTS
 from bench.files import FILES
 from bench.neighbour import BESIDE_FLOOD, BESIDE_OWN, CROWD_ALONE, CROWD_IN_FLOOD, THREADS
 from bench.results import Results
@@ -22,6 +23,7 @@ def verdicts(results: Results, *, reasons: Mapping[str, str]) -> list[Verdict]:
         *_crowd(results),
         *_idle(results),
         *_neighbour(results),
+        *_control(results),
         *(results.hook.verdicts() if results.hook else []),
         *_memory(results),
     ]
@@ -149,6 +151,12 @@ def _neighbour(results: Results) -> Iterator[Verdict]:
             bounds.NEIGHBOUR_RATIO,
             pyfuse3=ratio(PYFUSE3, flooded, own),
         )
+
+
+def _control(results: Results) -> Iterator[Verdict]:
+    found = results.control
+    value = found.beside.median_ns / found.alone.median_ns if found else math.nan
+    yield Verdict(f"meminfo: beside {CLIENTS} clients of the control socket / alone", value, bounds.CONTROL_RATIO)
 
 
 def _memory(results: Results) -> Iterator[Verdict]:
