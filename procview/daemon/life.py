@@ -28,6 +28,7 @@ from procview.fs.mount import Mount, MountError, answers, directories, mounted
 from procview.fs.operations import ViewOperations
 from procview.lock import LockedError, held, holder
 from procview.mounts import real_place
+from procview.notes import Notes
 from procview.notify import watchdog_seconds
 from procview.roots import Roots, configure, open_engine
 from procview.settings import SettingsError, load
@@ -111,7 +112,7 @@ class Daemon:
             if before is None:
                 # Before the file system is mounted: that may be below the run directory, which becomes a mount here.
                 await self._prepare(stack, None)
-            self._engine = open_engine(self._roots, self._settings)
+            self._engine = open_engine(self._roots, self._settings, self._notes)
             stack.callback(self._engine.close)
             self._operations = ViewOperations(
                 self._engine,
@@ -165,6 +166,10 @@ class Daemon:
     @property
     def _lock(self) -> str:
         return f"{self._run_directory}/lock"
+
+    @property
+    def _notes(self) -> Notes:
+        return Notes(self._run_directory)
 
     def _find_predecessor(self) -> None:
         """Whom to replace, if that was asked for. Raises MountError where it cannot be done."""
@@ -241,7 +246,7 @@ class Daemon:
     async def _obey(self, signals: AsyncIterator[int], stop: trio.Event, nursery: trio.Nursery) -> None:
         async for number in signals:
             if number == signal.SIGHUP:
-                self._reload()
+                await self._reload()
             elif number == signal.SIGUSR1:
                 log.info("%s", self._described())
             elif number == signal.SIGUSR2:
@@ -265,7 +270,7 @@ class Daemon:
                     forget(self._store, self._mount.device)
                 stop.set()
 
-    def _reload(self) -> None:
+    async def _reload(self) -> None:
         """Read the configuration again; a bad one changes nothing."""
         self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
@@ -276,14 +281,15 @@ class Daemon:
             for name in _NEED_A_RESTART:
                 if getattr(settings, name) != getattr(self._at_start, name):
                     log.error("the setting %s needs a restart; %s is served on", name, self._path)
-            configure(self._engine, settings)
+            # In a thread: there may be many containers to look at.
+            await trio.to_thread.run_sync(configure, self._engine, settings, self._notes)
             logs.set_level(settings.log_level)
             self._settings = settings
             log.info("configuration reloaded")
         self._notifier.send("READY=1", self._status())
 
     def _loadavg_was_read(self) -> None:
-        if self._settings.loadavg:
+        if self._settings.loadavg or self._settings.container or self._settings.annotations:
             self._sampling.set()
 
     async def _sample(self) -> None:

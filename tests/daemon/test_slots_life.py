@@ -386,7 +386,7 @@ def test_a_successor_takes_over_without_a_gap(place: Place) -> None:
         assert is_published(place)
         assert (place.mount / "proc/uptime").read_bytes()
         assert sorted(path.name for path in place.run_directory.iterdir()) == [
-            "ctl", "fs", "hook.sock", "lock", "slots", "src"
+            "containers", "ctl", "fs", "hook.sock", "lock", "slots", "src"
         ]  # fmt: skip
         assert len(place.ours()) == 1 + len(skeleton_of(place).names())
         # The guard of the new one watches it at its new place.
