@@ -46,7 +46,7 @@ from procview._fast.fuse cimport (
     fuse_release_in,
 )
 from procview._fast.posix cimport ENOSYS, O_ACCMODE, O_RDONLY, O_TRUNC, count_now, store
-from procview._fast.renderer cimport Renderer, may_wait, render, whole_text
+from procview._fast.renderer cimport Renderer, is_settled, may_wait, render, whole_text
 from procview._fast.snapshot cimport FAILED, NEED_PRESSURE, NO_SUCH_FILE, SCOPED
 from procview._fast.text cimport text_clear, text_free
 from procview._fast.views cimport ViewSpec, view_spec
@@ -196,7 +196,7 @@ cdef bint answer_read(
         return False
     spec = view_spec(part.spec)
     text_clear(&worker.out)
-    if not may_wait(renderer, spec, part.container):
+    if is_settled(renderer, part.container) and not may_wait(renderer, spec, part.container):
         got = whole_text(renderer, spec, part.container, &worker.out, &verdict)
     container_put(&renderer.containers, part.container)
     if got < 0 or verdict == FAILED or verdict == NO_SUCH_FILE or worker.out.broken:

@@ -48,6 +48,7 @@ from procview._fast.posix cimport (
     pthread_mutex_lock,
     pthread_mutex_unlock,
     ssize_t,
+    store,
 )
 from procview._fast.scan cimport Span, span, span_length
 from procview._fast.scope cimport (
@@ -105,6 +106,8 @@ cdef bint place_init(Containers *containers, Container *container, Text *paths_t
     container.scope = scope
     container.next_mount_look_ns = next_mount_look(containers.host, container, looked)
     text_clear(&container.inside_paths)
+    if not is_placed_by(container, paths_text):
+        store(&container.is_settled, False)
     text_clear(&container.init_paths)
     put(&container.init_paths, paths_text.data, paths_text.length)
     stored = not container.init_paths.broken

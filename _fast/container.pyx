@@ -9,6 +9,7 @@ is never taken for the old one.
 from libc.stdint cimport uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp
 
 from procview._fast.counters cimport counters_free
 from procview._fast.host cimport host_boottime_ns, namespace_of
@@ -35,10 +36,11 @@ from procview._fast.posix cimport (
     pthread_mutex_lock,
     pthread_mutex_unlock,
     ssize_t,
+    store,
 )
 from procview._fast.records cimport record_drop
 from procview._fast.scope cimport scope_put
-from procview._fast.text cimport text_free, text_init
+from procview._fast.text cimport put, text_free, text_init
 
 
 cdef Container *container_new(Containers *containers, uint64_t pidns, int init, Text *scratch) noexcept nogil:
@@ -97,6 +99,36 @@ cdef Scope *scope_take(Container *container) noexcept nogil:
     count_up(&scope.references)
     pthread_mutex_unlock(&container.lock)
     return scope
+
+
+cdef const Text *cgroups_locked(const Container *container) noexcept nogil:
+    """The lines of /proc/<pid>/cgroup by which it was placed."""
+    return &container.key if container.key.length > 0 else &container.init_paths
+
+
+cdef void container_cgroups(Container *container, Text *out) noexcept nogil:
+    """By which cgroups its settings are to be found: those of its init, or of the caller that it was made for."""
+    cdef const Text *cgroups
+    pthread_mutex_lock(&container.lock)
+    cgroups = cgroups_locked(container)
+    put(out, cgroups.data, cgroups.length)
+    pthread_mutex_unlock(&container.lock)
+
+
+cdef void container_settle(
+    Container *container, const Settings *settings, const char *cgroups, size_t length
+) noexcept nogil:
+    """Its settings from now on, found by these ``cgroups``. If it has been moved since, they are to be found again."""
+    cdef const Text *current
+    pthread_mutex_lock(&container.lock)
+    current = cgroups_locked(container)
+    container.settings = settings[0]
+    container.has_settings = True
+    store(
+        &container.is_settled,
+        current.length == length and (length == 0 or memcmp(current.data, cgroups, length) == 0),
+    )
+    pthread_mutex_unlock(&container.lock)
 
 
 cdef ssize_t reopen_init(Containers *containers, Container *container, Text *scratch) noexcept nogil:

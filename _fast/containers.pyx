@@ -2,7 +2,7 @@
 """The table of containers, by pid namespace; and by cgroups besides, for callers that are a container by their own."""
 
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp
 
 from procview._fast.callers cimport callers_free, callers_init
@@ -178,6 +178,26 @@ cdef Container *container_add(Containers *containers, Container *container) noex
     pthread_mutex_unlock(&containers.lock)
     container_put(containers, container)
     return there
+
+
+cdef Container **containers_all(Containers *containers, size_t *count) noexcept nogil:
+    """All that there are, each counted for the caller, who frees the list. NULL when memory ran out."""
+    cdef Container **found
+    cdef Container *container
+    cdef size_t i
+    count[0] = 0
+    pthread_mutex_lock(&containers.lock)
+    found = <Container **>malloc((containers.count + 1) * sizeof(Container *))
+    if found != NULL:
+        for i in range(containers.bucket_count):
+            container = containers.buckets[i]
+            while container != NULL:
+                container_ref(container)
+                found[count[0]] = container
+                count[0] += 1
+                container = container.next
+    pthread_mutex_unlock(&containers.lock)
+    return found
 
 
 cdef void containers_record(Containers *containers, Shared *shared) noexcept nogil:

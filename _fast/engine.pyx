@@ -11,20 +11,24 @@ import re
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t
+from libc.stdlib cimport free
 from libc.string cimport memset
 
 from procview._fast.caller cimport PLACED, SEARCH_NEEDED, container_is_known
 from procview._fast.callers cimport callers_forget_gone, callers_were_kept
-from procview._fast.container cimport Container, container_put
+from procview._fast.container cimport Container, container_cgroups, container_put, container_settle
+from procview._fast.containers cimport containers_all
 from procview._fast.host cimport cpuset_next
 from procview._fast.kept cimport keeper_close_idle
 from procview._fast.load cimport sample_all
+from procview._fast.posix cimport store
 from procview._fast.renderer cimport (
     REASON_UNSCOPABLE,
     REASONS,
     Counts,
     count_fallback,
     give_back,
+    is_settled,
     may_wait,
     place_caller,
     render,
@@ -33,11 +37,12 @@ from procview._fast.renderer cimport (
     renderer_counts,
     renderer_free,
     renderer_init,
-    renderer_settings,
+    settings_of,
     take_snapshot,
     whole_text,
 )
 from procview._fast.report cimport known_containers, latencies_of, numbers_of
+from procview._fast.settings cimport Settings
 from procview._fast.snapshot cimport (
     FAILED,
     NEED_CPUS,
@@ -45,7 +50,6 @@ from procview._fast.snapshot cimport (
     NEED_PRESSURE,
     NO_SUCH_FILE,
     SCOPED,
-    Settings,
     Snapshot,
 )
 from procview._fast.text cimport Text, text_free, text_init
@@ -110,17 +114,63 @@ cdef class Engine:
 
     def configure(
         self, *, str cpus="quota", str topology="container", bint swap=True, str devices="container",
-        str uptime="container", bint loadavg=True
+        str uptime="container", bint loadavg=True, ask=None
     ):
+        cdef Settings settings = _settings(cpus, topology, swap, devices, uptime, loadavg)
+        self._generation = object()
+        self._ask = ask
+        if ask is not None:
+            # Before the others follow: if all containers had to be asked for at once, some readers would be refused.
+            self.settle_known()
+        renderer_configure(&self._renderer, &settings, ask is not None)
+
+    def settle_known(self):
+        """Ask anew for every container there is; one that fails is asked for again by its next reader, who says why."""
+        cdef Container **known
+        cdef size_t count
+        cdef size_t i
+        if self._ask is None:
+            return
+        with nogil:
+            known = containers_all(&self._renderer.containers, &count)
+        if known == NULL:
+            raise MemoryError
+        for i in range(count):
+            try:
+                self._ask_for(known[i])
+            except Exception:
+                store(&known[i].is_settled, False)
+            container_put(&self._renderer.containers, known[i])
+        free(known)
+
+    cdef int _settle(self, Container *container) except -1:
+        """See that it is known which settings the container has."""
+        return 0 if container == NULL or is_settled(&self._renderer, container) else self._ask_for(container)
+
+    cdef int _ask_for(self, Container *container) except -1:
+        cdef Text cgroups
         cdef Settings settings
-        memset(&settings, 0, sizeof(settings))
-        settings.cpus_by_quota = _choose("cpus", cpus, "quota", "cpuset")
-        settings.topology_of_host = _choose("topology", topology, "host", "container")
-        settings.swap = swap
-        settings.devices_of_host = _choose("devices", devices, "host", "container")
-        settings.uptime_of_host = _choose("uptime", uptime, "host", "container")
-        settings.loadavg = loadavg
-        renderer_configure(&self._renderer, &settings)
+        generation, ask = self._generation, self._ask
+        if ask is None:
+            return 0
+        text_init(&cgroups)
+        try:
+            with nogil:
+                container_cgroups(container, &cgroups)
+            if cgroups.broken:
+                raise MemoryError
+            found = ask(
+                container.pidns, container.init_start_ticks,
+                PyBytes_FromStringAndSize(cgroups.data, <ssize_t>cgroups.length)
+            )
+            settings = _settings(
+                found["cpus"], found["topology"], found["swap"], found["devices"], found["uptime"], found["loadavg"]
+            )
+            if self._generation is generation:   # else somebody asks anew, or will
+                container_settle(container, &settings, cgroups.data, cgroups.length)
+        finally:
+            text_free(&cgroups)
+        return 0
 
     def close(self):
         """Renders under way end as they would have; their descriptors are closed behind them."""
@@ -169,6 +219,7 @@ cdef class Engine:
         view._reason = placement
         if placement != PLACED and view._path:
             self._count_fallback(view)
+        self._settle(view._container)
         return 0
 
     cdef void _count_fallback(self, View view):
@@ -372,6 +423,7 @@ cdef class View:
 
     @property
     def blocking(self):
+        self._engine._settle(self._container)
         return self._spec >= 0 and may_wait(&self._engine._renderer, view_spec(self._spec), self._container)
 
     cdef list _cpus(self):
@@ -434,7 +486,8 @@ cdef class View:
         if self._container == NULL:
             return self._engine._tree.host_text(self._path)
         return self._engine._tree.render(
-            self._cpus(), self._path, topology_of_host=renderer_settings(&self._engine._renderer).topology_of_host
+            self._cpus(), self._path,
+            topology_of_host=settings_of(&self._engine._renderer, self._container).topology_of_host
         )
 
     def render(self):
@@ -443,6 +496,7 @@ cdef class View:
         cdef ssize_t got
         cdef const ViewSpec *spec
         self._engine._check()
+        self._engine._settle(self._container)
         if self._spec < 0:
             return self._render_below()
         spec = view_spec(self._spec)
@@ -469,6 +523,20 @@ cdef int _number(pid) except? -1:
         return pid
     except OverflowError:
         return 0
+
+
+cdef Settings _settings(
+    str cpus, str topology, bint swap, str devices, str uptime, bint loadavg
+) except *:
+    cdef Settings settings
+    memset(&settings, 0, sizeof(settings))
+    settings.cpus_by_quota = _choose("cpus", cpus, "quota", "cpuset")
+    settings.topology_of_host = _choose("topology", topology, "host", "container")
+    settings.swap = swap
+    settings.devices_of_host = _choose("devices", devices, "host", "container")
+    settings.uptime_of_host = _choose("uptime", uptime, "host", "container")
+    settings.loadavg = loadavg
+    return settings
 
 
 cdef bint _choose(str setting, str word, str yes, str no) except *:

@@ -155,6 +155,7 @@ def inherit(Engine engine, OpenFiles files, State state):
             unit = object_after(shared, unit, KIND_FILE)
         file_inherit_end(&files._files)
         containers_record(&renderer.containers, shared)
+        engine.settle_known()
         drop_unlinked(shared, &files._files, heirs)
     finally:
         for i in range(UNITS):

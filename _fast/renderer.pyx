@@ -31,6 +31,7 @@ from procview._fast.posix cimport (
     pthread_mutex_lock,
     pthread_mutex_unlock,
     set_bits,
+    store,
 )
 from procview._fast.snapshot cimport (
     FAILED,
@@ -96,18 +97,34 @@ cdef void renderer_free(Renderer *renderer) noexcept nogil:
     pthread_mutex_destroy(&renderer.lock)
 
 
-cdef void renderer_configure(Renderer *renderer, const Settings *settings) noexcept nogil:
-    """The next render sees them."""
+cdef void renderer_configure(Renderer *renderer, const Settings *settings, bint by_container) noexcept nogil:
+    """The next render sees them. With ``by_container``, only one of a container that was never settled."""
     pthread_mutex_lock(&renderer.lock)
     renderer.settings = settings[0]
+    store(&renderer.by_container, by_container)
     pthread_mutex_unlock(&renderer.lock)
 
 
-cdef Settings renderer_settings(Renderer *renderer) noexcept nogil:
+cdef bint is_settled(const Renderer *renderer, const Container *container) noexcept nogil:
+    """Whether its settings are known; else Python has to be asked, which alone knows why somebody has which."""
+    return not count_now(&renderer.by_container) or count_now(&container.is_settled)
+
+
+cdef void prefer_own(const Renderer *renderer, Container *container, Settings *settings) noexcept nogil:
+    if not count_now(&renderer.by_container):
+        return
+    pthread_mutex_lock(&container.lock)
+    if container.has_settings:
+        settings[0] = container.settings
+    pthread_mutex_unlock(&container.lock)
+
+
+cdef Settings settings_of(Renderer *renderer, Container *container) noexcept nogil:
     cdef Settings settings
     pthread_mutex_lock(&renderer.lock)
     settings = renderer.settings
     pthread_mutex_unlock(&renderer.lock)
+    prefer_own(renderer, container, &settings)
     return settings
 
 
@@ -168,6 +185,7 @@ cdef Snapshot *take_snapshot(
         if snapshot == NULL:
             return NULL
         snapshot_init(snapshot)
+    prefer_own(renderer, container, &settings)
     verdict[0] = snapshot_take(
         snapshot, needs, which, &settings, &renderer.containers, &renderer.cpuinfo, container
     )
@@ -219,9 +237,9 @@ cdef bint may_wait(Renderer *renderer, const ViewSpec *spec, Container *containe
     if container == NULL:
         return False
     if spec.needs & NEED_DISKS:
-        return not renderer_settings(renderer).devices_of_host and not devices_are_fresh(&renderer.host, container)
+        return not settings_of(renderer, container).devices_of_host and not devices_are_fresh(&renderer.host, container)
     if spec.needs & NEED_LOAD:
-        return not load_is_watched(container)
+        return settings_of(renderer, container).loadavg and not load_is_watched(container)
     return False
 
 

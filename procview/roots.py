@@ -6,6 +6,8 @@ The trees are a value, so that tests and people can point procview at a recorded
 from dataclasses import dataclass
 
 from procview._fast.engine import Engine
+from procview.container_settings import Rules
+from procview.notes import Notes
 from procview.settings import Settings
 
 
@@ -18,15 +20,20 @@ class Roots:
     cgroup: str = "/sys/fs/cgroup"
 
 
-def open_engine(roots: Roots, settings: Settings) -> Engine:
+def open_engine(roots: Roots, settings: Settings, notes: Notes | None = None) -> Engine:
     """An engine on ``roots`` that follows ``settings``. Raises OSError when a tree is not usable."""
     engine = Engine(proc=roots.proc, sys=roots.sys, cgroup=roots.cgroup)
-    configure(engine, settings)
+    configure(engine, settings, notes)
     return engine
 
 
-def configure(engine: Engine, settings: Settings) -> None:
-    """Hand the engine its part of the settings; the next render follows them."""
+def configure(engine: Engine, settings: Settings, notes: Notes | None = None) -> None:
+    """Hand the engine its part of the settings; the next render follows them.
+
+    ``notes`` are what hooks have told of containers; None: in the run directory of the settings. Where containers have
+    settings of their own, each that is known is looked at, which takes some 10 microseconds for each of them.
+    """
+    rules = Rules(settings, Notes(settings.run_directory) if notes is None else notes)
     engine.configure(
         cpus=settings.cpus,
         topology=settings.topology,
@@ -34,4 +41,5 @@ def configure(engine: Engine, settings: Settings) -> None:
         devices=settings.devices,
         uptime=settings.uptime,
         loadavg=settings.loadavg,
+        ask=rules.ask if rules.differ else None,
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from procview import settings
 from procview.control.policy import DEFAULT_POLICY
-from procview.settings import Settings, SettingsError, load, parse
+from procview.settings import ContainerTable, Settings, SettingsError, load, load_with_lines, parse, told
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,6 +23,7 @@ def test_defaults() -> None:
         "devices": "container",
         "uptime": "container",
         "loadavg": True,
+        "annotations": False,
         "slots": True,
         "run_directory": "/run/procview",
         "mount": None,
@@ -34,6 +35,7 @@ def test_defaults() -> None:
         "control": True,
         "control_policy": None,
         "log_level": "info",
+        "container": (),
     }
 
 
@@ -47,11 +49,15 @@ def test_every_key() -> None:
 def test_the_example_is_complete_and_says_the_defaults() -> None:
     text = (ROOT / "packaging/procview.toml").read_text(encoding="utf-8")
     assert parse(text, "example") == Settings()
-    uncommented = "\n".join(line[1:] for line in text.splitlines() if line.startswith("#") and " = " in line)
-    assert tomllib.loads(uncommented) == asdict(Settings()) | {
-        "mount": Settings().mount_point,
-        "control_policy": DEFAULT_POLICY,
-    }
+    wanted = (
+        line for line in text.splitlines() if line.startswith("#") and (" = " in line or line == "#[[container]]")
+    )
+    uncommented = "\n".join(line[1:] for line in wanted)
+    table = tomllib.loads(uncommented)
+    containers = table.pop("container")
+    defaults = asdict(Settings()) | {"mount": Settings().mount_point, "control_policy": DEFAULT_POLICY}
+    assert table | {"container": ()} == defaults
+    assert [{**one.settings, "id": one.id} for one in parse(uncommented, "example").container] == containers
 
 
 def test_the_documentation_has_every_key() -> None:
@@ -65,9 +71,39 @@ def test_the_documentation_has_every_key() -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
+        ("annotations = 1", "f:1: annotations = 1 is not allowed; it must be true or false"),
+        (
+            "container = 3",
+            "f:1: container = 3 is not allowed; it must be tables, each of which begins with [[container]]",
+        ),
+        ("\n[container]\nid = 'a'", "f:2: container = (a table) is not allowed; it must be tables"),
+        ("container = [{id = 'a'}, 3]", "f:1: container = (an array) is not allowed"),
+        (
+            "[[container]]\nid = 'a'\n\n[[container]]\nid = 'a'\ncpu = 1",
+            "f:6: unknown key 'cpu' in [[container]]; known are id, cgroup, image, cpus, topology, swap, devices, ",
+        ),
+        (
+            "[[container]]\nid = 'a'\n# cpus\ncpus = 'all'",
+            'f:4: cpus = "all" is not allowed; it must be one of "quota",',
+        ),
+        ("swap = false\n[[container]]\nid = 'a'\n[[container]]\nid = ''", 'f:5: id = "" is not allowed; it must be a'),
+        ("[[container]]\nid = 7", "f:2: id = 7 is not allowed; it must be a glob that is not empty"),
+        ("[[container]]\nimage = ''", 'f:2: image = "" is not allowed; it must be a glob that is not empty'),
+        ("[[container]]\ncgroup = 'a'", 'f:2: cgroup = "a" is not allowed; it must be a glob of a path, which begins'),
+        (
+            "[[container]]\nid = 'a'\nlog_level = 'debug'",
+            "f:3: log_level is no setting of single containers: it has to stand before the first [[container]]",
+        ),
+        ("[[container]]\nid = 'a'\n[container.cpus]\na = 1", "f:3: cpus = (a table) is not allowed"),
+        (
+            "[[container]]\nid = 'a'\n[[container]]\nswap = true",
+            "f:3: [[container]] does not say which containers it is for: it must have id, cgroup, image, or several",
+        ),
+        ("container = [{ id = 'a', cpus = 'x' }]", 'f:1: cpus = "x" is not allowed'),
+        ("\n" + "[[container]]\nid = 'a'\n" * 501, "f:1002: more than 500 tables [[container]]"),
         (
             "cpu = 1",
-            "f:1: unknown key 'cpu'; known are cpus, topology, swap, devices, uptime, loadavg, slots, run_directory,",
+            "f:1: unknown key 'cpu'; known are cpus, topology, swap, devices, uptime, loadavg, annotations, slots,",
         ),
         ("\n\n# swap\nswap = 1", "f:4: swap = 1 is not allowed; it must be true or false"),
         ('swap = "true"', 'f:1: swap = "true" is not allowed; it must be true or false'),
@@ -145,7 +181,7 @@ def test_every_key_is_found_where_it_stands(parts: list[tuple[str, str, bool]]) 
         if as_table:
             break
     assert tomllib.loads(text).keys() == expected.keys()
-    assert {key: settings._line_of(text, key) for key in expected} == expected
+    assert settings.lines_of(text).top == expected
 
 
 def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,3 +200,36 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load(str(path))
     with pytest.raises(SettingsError, match="Is a directory"):
         load(str(tmp_path))
+
+
+def test_tables_of_containers() -> None:
+    text = "annotations = true\n[[container]]\nid = 'a'\nswap = false\n[[container]]\ncgroup = '/b'\nimage = '*:1'\n"
+    assert parse(text, "f") == Settings(
+        annotations=True,
+        container=(
+            ContainerTable(id="a", settings={"swap": False}),
+            ContainerTable(cgroup="/b", image="*:1"),
+        ),
+    )
+
+
+def test_the_lines_of_tables(tmp_path: Path) -> None:
+    path = tmp_path / "procview.toml"
+    path.write_text("swap = true\n\n[[container]] # one\nid = 'a'\n\n[['container']]\n\"id\" = 'b'\nimage = 'c'\n")
+    read, file, lines = load_with_lines(str(path))
+    assert (read, file) == (load(str(path)), str(path))
+    assert lines.top == {"swap": 1, "container": 3}
+    assert [lines.in_table(0), lines.in_table(0, "id"), lines.in_table(0, "image")] == [3, 4, 3]
+    assert [lines.in_table(1), lines.in_table(1, "id"), lines.in_table(1, "image")] == [6, 7, 8]
+    path.write_text("\ncontainer = [\n  {id = 'a'},\n  {id = 'b'},\n]\n")
+    assert [load_with_lines(str(path))[2].in_table(number, "id") for number in (0, 1)] == [2, 2]
+
+
+def test_what_an_annotation_tells() -> None:
+    assert told("cpus", "cpuset") == "cpuset"
+    assert told("swap", "false") is False
+    assert told("loadavg", "true") is True
+    with pytest.raises(ValueError, match=r'^swap = "no" is not allowed; it must be true or false$'):
+        told("swap", "no")
+    with pytest.raises(ValueError, match=r'^cpus = "true" is not allowed; it must be one of "quota", "cpuset"$'):
+        told("cpus", "true")

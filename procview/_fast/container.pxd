@@ -10,6 +10,7 @@ from procview._fast.host cimport Host
 from procview._fast.kept cimport Kept
 from procview._fast.posix cimport pthread_mutex_t
 from procview._fast.scope cimport Scope
+from procview._fast.settings cimport Settings
 from procview._fast.state cimport Shared
 from procview._fast.text cimport Text
 
@@ -53,6 +54,7 @@ cdef struct Container:
     bint init_time_namespace
     int64_t boottime_offset_ns  # of init's time namespace
     Kept init_cgroup
+    int is_settled            # atomic: its settings are those that its cgroups, as they are now, give it
     Text key                  # /proc/<caller>/cgroup of a scope of its own; empty for the container of a pid namespace
     pthread_mutex_t lock      # of what follows
     Scope *scope
@@ -64,6 +66,8 @@ cdef struct Container:
     Load load
     bint devices_in_work
     Devices devices
+    bint has_settings         # once they were settled
+    Settings settings
 
 cdef enum:  # states of an init
     INIT_ALIVE
@@ -90,5 +94,9 @@ cdef void container_ref(Container *container) noexcept nogil
 cdef void container_put(Containers *containers, Container *container) noexcept nogil
 cdef bint container_is_held_once(Container *container) noexcept nogil
 cdef Scope *scope_take(Container *container) noexcept nogil
+cdef void container_cgroups(Container *container, Text *out) noexcept nogil
+cdef void container_settle(
+    Container *container, const Settings *settings, const char *cgroups, size_t length
+) noexcept nogil
 cdef int init_state(Containers *containers, Container *container, Text *scratch) noexcept nogil
 cdef uint64_t container_elapsed_ticks(const Host *host, const Container *container) noexcept nogil

@@ -13,11 +13,15 @@ cdef class Engine:
     cdef object _nodes
     cdef object _sys
     cdef dict _fallbacks
+    cdef object _ask            # see configure; None: all have the same settings
+    cdef object _generation     # of _ask
 
     cdef int _check(self) except -1
     cdef int _place(self, int pid, View view, bint search) except -1
     cdef View _caller(self, pid)
     cdef void _count_fallback(self, View view)
+    cdef int _settle(self, Container *container) except -1
+    cdef int _ask_for(self, Container *container) except -1
     cdef str _kind_below(self, View view, str path)
     cdef Snapshot *_snapshot_of(self, Container *container, int needs) except NULL
     cdef list _visible_cpus(self, Container *container)

@@ -1,4 +1,5 @@
-from typing import Literal, TypedDict, final
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypedDict, final
 
 PROC_VIEWS: tuple[str, ...]
 """Files below ``proc/`` of the mount, in listing order; ``pressure/cpu`` and its like have a folder in their name."""
@@ -56,8 +57,19 @@ class Engine:
         devices: Literal["container", "host"] = "container",
         uptime: Literal["container", "host"] = "container",
         loadavg: bool = True,
+        ask: Callable[[int, int, bytes], Mapping[str, Any]] | None = None,
     ) -> None:
-        """Replace all settings at once; the next render sees them. Raises ValueError for a word it does not know."""
+        """Replace all settings at once; the next render sees them. Raises ValueError for a word it does not know.
+
+        ``ask`` tells the settings of one container, a value for each of the others' names: by its pid namespace's inode
+        number, when its init started (ticks since the host's boot) and the lines of /proc/<pid>/cgroup that it is
+        known by, its init's or, for who is a container by its own cgroup, its own. It is asked at once for every
+        container that is known, which takes a while where there are many, and for others when they read; again when
+        their init's cgroup changes. It may be called in any thread. What it raises, who reads gets.
+        """
+
+    def settle_known(self) -> None:
+        """Have ``ask`` tell the settings of every container that is known, again."""
 
     def open(self, pid: int, path: str, *, search: bool = True) -> View:
         """The file ``path`` (``proc/meminfo``, ``sys/devices/system/cpu/cpu0/topology/core_id``) as ``pid`` sees

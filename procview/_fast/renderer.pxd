@@ -10,7 +10,8 @@ from procview._fast.kept cimport Keeper
 from procview._fast.latency cimport Latency
 from procview._fast.layout cimport Layout
 from procview._fast.posix cimport pthread_mutex_t
-from procview._fast.snapshot cimport Settings, Snapshot
+from procview._fast.settings cimport Settings
+from procview._fast.snapshot cimport Snapshot
 from procview._fast.text cimport Text
 from procview._fast.views cimport VIEWS, ViewSpec
 
@@ -31,8 +32,9 @@ cdef struct Renderer:
     Containers containers
     CpuinfoCache cpuinfo
     Latency latencies[VIEWS]
+    int by_container             # atomic: containers have settings of their own
     pthread_mutex_t lock         # of what follows
-    Settings settings
+    Settings settings            # of those that have none
     Snapshot *idle[MOST_IDLE_SNAPSHOTS]
     int idle_count
     uint64_t fallbacks[REASONS]
@@ -50,8 +52,9 @@ cdef int renderer_init(
     Renderer *renderer, int proc_fd, int sys_fd, const char *cgroup_root, int64_t boottime_ns, int most_descriptors
 ) noexcept nogil
 cdef void renderer_free(Renderer *renderer) noexcept nogil
-cdef void renderer_configure(Renderer *renderer, const Settings *settings) noexcept nogil
-cdef Settings renderer_settings(Renderer *renderer) noexcept nogil
+cdef void renderer_configure(Renderer *renderer, const Settings *settings, bint by_container) noexcept nogil
+cdef bint is_settled(const Renderer *renderer, const Container *container) noexcept nogil
+cdef Settings settings_of(Renderer *renderer, Container *container) noexcept nogil
 cdef void renderer_counts(Renderer *renderer, Counts *counts) noexcept nogil
 cdef void count_fallback(Renderer *renderer, int reason) noexcept nogil
 cdef int place_caller(Renderer *renderer, int pid, bint may_search, Container **container) noexcept nogil

@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint64_t
 from procview._fast.container cimport Container, Containers
 from procview._fast.cpuinfo_host cimport CpuinfoCache, CpuinfoText
 from procview._fast.host cimport CpuSet, Host
+from procview._fast.settings cimport Settings
 from procview._fast.templates cimport MeminfoText, StatLines, VmstatText
 from procview._fast.text cimport Text
 
@@ -64,14 +65,6 @@ cdef enum:
     STAT_SLAB
     STAT_HUGETLB
     STAT_KEYS
-
-cdef struct Settings:
-    bint cpus_by_quota
-    bint topology_of_host
-    bint swap
-    bint devices_of_host
-    bint uptime_of_host
-    bint loadavg
 
 cdef struct Swap:
     uint64_t total_bytes

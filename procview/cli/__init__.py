@@ -6,7 +6,7 @@
 
 import click
 
-from procview.cli import attach, check, detach, install, leave, render, serve, supervise, version, withdraw
+from procview.cli import attach, check, config, detach, install, leave, render, serve, supervise, version, withdraw
 
 
 @click.group(
@@ -27,4 +27,5 @@ main.add_command(check.check)
 main.add_command(install.install)
 main.add_command(install.uninstall)
 main.add_command(render.render)
+main.add_command(config.config)
 main.add_command(version.version)

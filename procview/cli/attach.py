@@ -79,7 +79,7 @@ def act(
         elif pid is not None:
             targets = [_container_of(pid, containers)]
         else:
-            targets, errors = _named(ids, containers)
+            targets, errors = named(ids, containers)
         results = change(skeleton, targets)
     except OSError as error:
         raise click.ClickException(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
@@ -117,7 +117,7 @@ def _container_of(pid: int, containers: "Sequence[Container]") -> "Container":
     return found
 
 
-def _named(ids: Sequence[str], containers: "Sequence[Container]") -> "tuple[list[Container], list[str]]":
+def named(ids: Sequence[str], containers: "Sequence[Container]") -> "tuple[list[Container], list[str]]":
     """The containers that ``ids`` mean, each once, and what is wrong with the other ids."""
     found: dict[Container, None] = {}
     errors = []

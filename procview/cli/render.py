@@ -39,7 +39,7 @@ def render(view: str, pid: int | None, config: str | None, roots: "Roots") -> No
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
     pid = os.getpid() if pid is None else pid
-    _check_process(pid, roots.proc)
+    check_process(pid, roots.proc)
     try:
         engine = open_engine(roots, settings)
         try:
@@ -52,7 +52,7 @@ def render(view: str, pid: int | None, config: str | None, roots: "Roots") -> No
     sys.stdout.buffer.flush()
 
 
-def _check_process(pid: int, proc: str) -> None:
+def check_process(pid: int, proc: str) -> None:
     """Raises ClickException if ``pid`` is not a process: its reader would be served the host's file."""
     if proc == "/proc":
         import psutil
@@ -64,14 +64,19 @@ def _check_process(pid: int, proc: str) -> None:
         raise click.ClickException(f"no process {pid} in {proc}")
 
 
+def check_placed(pid: int, fallback: str | None) -> None:
+    """Raises ClickException where ``fallback`` says that the process could not be placed."""
+    if fallback == "unknown-caller":
+        raise click.ClickException(f"process {pid} cannot be placed: it may have ended")
+    if fallback == "unreadable-caller":
+        raise click.ClickException(f"process {pid} cannot be placed: its namespaces may not be read")
+
+
 def _text(engine: "Engine", pid: int, view: str) -> bytes:
     """The text of ``view``. Raises ClickException for what is no view, or when ``pid`` cannot be placed; OSError."""
     path = _path(engine, pid, view)
     opened = engine.open(pid, path)
-    if opened.fallback == "unknown-caller":
-        raise click.ClickException(f"process {pid} cannot be placed: it may have ended")
-    if opened.fallback == "unreadable-caller":
-        raise click.ClickException(f"process {pid} cannot be placed: its namespaces may not be read")
+    check_placed(pid, opened.fallback)
     if opened.fallback is not None:
         click.echo(f"procview: this is the host's file: {opened.fallback}", err=True)
     return opened.render()

@@ -97,12 +97,14 @@ def _withdraw(remove: bool, settings: "Settings") -> None:
 def _remove(skeleton: "Skeleton", mount_point: str) -> None:
     """The slots, and what a dead daemon left in the run directory."""
     from procview.lock import held
+    from procview.notes import Notes
 
     if not os.path.isdir(skeleton.base):
         return
     with held(skeleton.lock):  # so that no daemon starts meanwhile
         if os.path.lexists(skeleton.hook_socket):
             os.unlink(skeleton.hook_socket)
+        Notes(skeleton.base).remove()
         if os.path.isdir(mount_point) and not os.listdir(mount_point):
             os.rmdir(mount_point)
         skeleton.remove()

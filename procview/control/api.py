@@ -34,7 +34,7 @@ class Served(Protocol):
     def status(self) -> Mapping[str, Any]:
         """What there is to know of the daemon itself, for JSON."""
 
-    def reload(self) -> str | None:
+    async def reload(self) -> str | None:
         """Read the configuration again. What is wrong with it, if anything."""
 
     def loads_were_read(self) -> None:
@@ -154,7 +154,7 @@ class Api:
         return Response.of(200, fact)
 
     async def _reload(self) -> Response:
-        wrong = self._served.reload()
+        wrong = await self._served.reload()
         return Response.of(200, {"reloaded": True}) if wrong is None else Response.error(422, wrong)
 
     async def _mount(self, verb: str, reference: str) -> Response:

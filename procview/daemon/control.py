@@ -6,7 +6,7 @@ a daemon whose socket cannot be made serves on without.
 
 import importlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -38,7 +38,7 @@ class Control:
         has_slots: bool,
         policy: str | None,
         status: Callable[[], Mapping[str, Any]],
-        reload: Callable[[], str | None],
+        reload: Callable[[], Awaitable[str | None]],
         loads_were_read: Callable[[], None],
     ) -> None:
         self._skeleton = skeleton

@@ -29,6 +29,7 @@ from procview.fs.mount import Mount, MountError, answers, directories, mounted
 from procview.fs.operations import ViewOperations
 from procview.lock import LockedError, held, holder
 from procview.mounts import real_place
+from procview.notes import Notes
 from procview.notify import watchdog_seconds
 from procview.roots import Roots, configure, open_engine
 from procview.settings import SettingsError, load
@@ -94,6 +95,7 @@ class Daemon:
         self._state: State | None = None
         self._is_left = False
         self._took_over = False
+        self._reloading = trio.Lock()
         self._control: Control | None = None
         self._predecessor: int | None = None
         self._successor: int | None = None  # 0: one is being started
@@ -116,7 +118,7 @@ class Daemon:
             if before is None:
                 # Before the file system is mounted: that may be below the run directory, which becomes a mount here.
                 await self._prepare(stack, None)
-            self._engine = open_engine(self._roots, self._settings)
+            self._engine = open_engine(self._roots, self._settings, self._notes)
             stack.callback(self._engine.close)
             self._operations = ViewOperations(
                 self._engine,
@@ -171,6 +173,10 @@ class Daemon:
     @property
     def _lock(self) -> str:
         return f"{self._run_directory}/lock"
+
+    @property
+    def _notes(self) -> Notes:
+        return Notes(self._run_directory)
 
     def _find_predecessor(self) -> None:
         """Whom to replace, if that was asked for. Raises MountError where it cannot be done."""
@@ -266,7 +272,7 @@ class Daemon:
     async def _obey(self, signals: AsyncIterator[int], stop: trio.Event, nursery: trio.Nursery) -> None:
         async for number in signals:
             if number == signal.SIGHUP:
-                self._reload()
+                await self._reload()
             elif number == signal.SIGUSR1:
                 log.info("%s", self._vitals.described())
             elif number == signal.SIGUSR2:
@@ -290,8 +296,12 @@ class Daemon:
                     forget(self._store, self._mount.device)
                 stop.set()
 
-    def _reload(self) -> str | None:
+    async def _reload(self) -> str | None:
         """Read the configuration and the policy again; a bad one changes nothing. What is wrong with them."""
+        async with self._reloading:
+            return await self._read_again()
+
+    async def _read_again(self) -> str | None:
         wrong: list[str] = []
         self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
@@ -304,7 +314,8 @@ class Daemon:
                 for name in _NEED_A_RESTART
                 if getattr(settings, name) != getattr(self._at_start, name)
             ]
-            configure(self._engine, settings)
+            # In a thread: there may be many containers to look at.
+            await trio.to_thread.run_sync(configure, self._engine, settings, self._notes)
             logs.set_level(settings.log_level)
             self._settings = settings
             log.info("configuration reloaded")
@@ -316,7 +327,7 @@ class Daemon:
         return "; ".join(wrong) or None
 
     def _loadavg_was_read(self) -> None:
-        if self._settings.loadavg:
+        if self._settings.loadavg or self._settings.container or self._settings.annotations:
             self._sampling.set()
 
     async def _sample(self) -> None:

@@ -17,6 +17,7 @@ import trio
 from procview._fast.engine import PROC_VIEWS
 from procview.fs.nodes import CPU_DIR, NODE_DIR
 from procview.guard import LET_GO_STATUS
+from procview.notes import Notes
 from procview.settings import Settings
 from procview.slots.publish import is_published, publish, withdraw
 from procview.slots.skeleton import Skeleton
@@ -27,6 +28,7 @@ SLOT_NAMES = (*dict.fromkeys("proc/" + name.partition("/")[0] for name in PROC_V
 """What is put over a container's files: each view, or the folder that holds several."""
 _GUARD_PAUSE_SECONDS = 1.0
 _MAX_NOTE_BYTES = 4096
+_SWEEP_SECONDS = 60.0
 
 
 class Publication:
@@ -113,9 +115,13 @@ class Publication:
                 await self._guard.wait()
 
     async def hear_hooks(self) -> None:
-        """Log which containers have got their files, as their hooks tell it."""
+        """Log which containers have got their files, as their hooks tell it; and at times see which ones have ended."""
+        notes, next_sweep = Notes(self._skeleton.base), 0.0
         with _bound(self._skeleton.hook_socket) as listener:
             while True:
+                if trio.current_time() >= next_sweep:
+                    await trio.to_thread.run_sync(notes.sweep)
+                    next_sweep = trio.current_time() + _SWEEP_SECONDS
                 note = await listener.recv(_MAX_NOTE_BYTES)
                 try:
                     told = json.loads(note)
@@ -164,6 +170,7 @@ async def prepared(
         if stale:
             log.warning("removed %d views of a procview that had died", stale)
     skeleton.make(SLOT_NAMES)
+    Notes(run_directory).make()
     publication = Publication(skeleton, settings)
     await publication.start_guard()
     try:

@@ -16,7 +16,7 @@ from tests.timing import patient
 pytestmark = needs_mount
 
 
-SLOTS = ["ctl", "slots", "src"]
+SLOTS = ["containers", "ctl", "slots", "src"]
 
 
 def names(directory: Path) -> list[str]:

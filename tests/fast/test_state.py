@@ -5,6 +5,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -95,6 +96,36 @@ def test_containers_keep_their_records_and_those_of_dead_ones_go() -> None:
             assert state.objects["containers"] == count
             after.release(after.open())
             assert state.objects["containers"] == count
+
+
+def test_settings_of_containers_that_are_taken_over_are_asked_for_before_anything_is_served() -> None:
+    """If each were asked for at its next read, those who read at the same moment would be too many for pyfuse3."""
+    asked = []
+
+    def ask(pid_namespace: int, start_ticks: int, cgroups: bytes) -> dict[str, Any]:
+        asked.append((pid_namespace, start_ticks, cgroups))
+        return {
+            "cpus": "quota",
+            "topology": "container",
+            "swap": True,
+            "devices": "container",
+            "uptime": "container",
+            "loadavg": True,
+        }
+
+    state = State()
+    with served(state) as (before, _):
+        handle = before.open()
+        engine, following = Engine(), next_daemons(state)
+        engine.configure(ask=ask)
+        assert asked == []
+        files = OpenFiles(engine, state=following)
+        inherit(engine, files, following)
+        assert len(asked) == 1
+        with kernel(files=files, engine=engine) as after:
+            assert after.read(handle).body.startswith(b"MemTotal:")
+            after.release(handle)
+    assert len(asked) == 1
 
 
 def test_paths_of_single_callers() -> None:

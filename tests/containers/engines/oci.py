@@ -5,7 +5,7 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,7 @@ class OciEngine(Engine):
         block_devices: Sequence[tuple[str, int]] = (),
         first_id: int = SUB_ID,
         more: Sequence[tuple[Path, str]] = (),
+        annotations: Mapping[str, str] | None = None,
     ) -> OciContainer:
         """``more`` are further folders of the host, and where each of them is inside."""
         directory = session.new_directory()
@@ -98,6 +99,7 @@ class OciEngine(Engine):
         at_start = view_binds(views, self.allowed_views)
         first = first_id if map_users else None
         config = _oci_config(container.name, rootfs, limits, views, at_start, init, first, block_devices, more)
+        config["annotations"] = dict(annotations or {})
         (directory / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
         try:
             with (directory / "output").open("wb") as output:  # of its init too, so it cannot be a pipe to here
