@@ -18,6 +18,7 @@ from procview._fast.engine import PROC_VIEWS
 from procview.fs.nodes import CPU_DIR, NODE_DIR
 from procview.guard import LET_GO_STATUS
 from procview.settings import Settings
+from procview.slots import compat
 from procview.slots.publish import is_published, publish, withdraw
 from procview.slots.skeleton import Skeleton
 
@@ -164,6 +165,10 @@ async def prepared(
         if stale:
             log.warning("removed %d views of a procview that had died", stale)
     skeleton.make(SLOT_NAMES)
+    if settings.compat == "lxcfs":
+        compat.make(skeleton, settings.compat_directory)
+    else:
+        compat.remove(skeleton)
     publication = Publication(skeleton, settings)
     await publication.start_guard()
     try:
