@@ -187,15 +187,6 @@ def detach_exactly(entry: MountEntry, *, force: bool = False) -> bool:
     return True
 
 
-def detach_rooted(place: int) -> None:
-    """Take the mount that ``place``, an O_PATH descriptor, is the root of out of the tree, with all mounts over it.
-
-    Raises OSError.
-    """
-    path = f"/proc/self/fd/{place}"
-    _check(_libc.umount2(path.encode(), _MNT_DETACH), path)
-
-
 def mount(source: str, target: str, fs_type: str | None, flags: int) -> None:
     """mount(2). Of bind and a change of propagation, each takes a call of its own."""
     kind = None if fs_type is None else os.fsencode(fs_type)

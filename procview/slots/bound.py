@@ -29,7 +29,6 @@ from procview.mounts import (
     clone_tree,
     detach,
     detach_exactly,
-    detach_rooted,
     enslave,
     mount,
     mount_id,
@@ -106,16 +105,19 @@ def release(skeleton: Skeleton, kept: Kept) -> None:
 def drop(kept: Kept) -> None:
     """Let a view go that is kept. What is over those that are bound to it stays there. Raises OSError."""
     try:
-        # Cut off first: what is unmounted here must not go from them.
+        # Cut off first, by the descriptor, with all that is over it: what is unmounted here must not go from them.
         mount("none", f"/proc/self/fd/{kept.fd}", None, MS_PRIVATE | MS_REC)
-        detach_rooted(kept.fd)
     finally:
         os.close(kept.fd)
+    while top_mount(kept.place) is not None:
+        detach(kept.place)
     remove_place(kept.place)
 
 
 def finish(skeleton: Skeleton) -> None:
     """Release what others have kept and not released, as they were killed. Raises OSError."""
+    if not are_kept(skeleton):
+        return
     table = mount_table()
     in_ctl = {entry.shared for entry in table if entry.path.startswith(skeleton.ctl(""))}
     for entry in table:
@@ -123,7 +125,7 @@ def finish(skeleton: Skeleton) -> None:
             continue
         owner = entry.path.removeprefix(f"{skeleton.kept}/").partition("-")[0]
         # One that is covered has been released: it is in nobody's way, and goes with the slots.
-        if os.path.exists(f"/proc/{owner}") or (fd := open_exactly(entry)) is None:
+        if _is_running(owner) or (fd := open_exactly(entry)) is None:
             continue
         kept = Kept(entry.path, entry.root.lstrip("/"), fd)
         if entry.shared in in_ctl:
@@ -206,6 +208,15 @@ def remove_place(path: str) -> None:
         os.rmdir(path)
     else:
         os.unlink(path)
+
+
+def _is_running(pid: str) -> bool:
+    # A dead process that nobody has reaped still has its folder, but no mount namespace.
+    try:
+        os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return False
+    return True
 
 
 def _cover(skeleton: Skeleton, kept: Kept) -> None:

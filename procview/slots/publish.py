@@ -6,7 +6,7 @@ that is there already is swapped for the new one without a gap where Linux has M
 
 import logging
 import os
-from collections.abc import Callable
+from functools import partial
 
 from procview import faults
 from procview.mounts import (
@@ -66,7 +66,8 @@ def withdraw(skeleton: Skeleton, device: str | None = None, *, but: str | None =
     many mounts went. Errors do not stop it; the last one is raised at the end.
     """
     gone = 0
-    failure = _attempt("give a slot to who has bound a view of old", bound.finish, skeleton)
+    failure: OSError | None = None
+    kept: list[bound.Kept] = []
     for entry in reversed(mount_table()):
         if not entry.ours or not entry.path.startswith((f"{skeleton.base}/ctl/", f"{skeleton.base}/src/")):
             continue
@@ -75,12 +76,12 @@ def withdraw(skeleton: Skeleton, device: str | None = None, *, but: str | None =
         try:
             faults.passing("withdraw")
             # Others may withdraw at the same time (a guard, the next daemon), and the latter publishes then.
-            went, error = _take_away(skeleton, entry)
-            gone += went
-            failure = error or failure
+            gone += _take_away(skeleton, entry, kept)
         except OSError as error:
             log.error("cannot withdraw %s: %s", entry.path, error)
             failure = error
+    # Last: what follows takes longer, and most containers need it not.
+    failure = _release(skeleton, kept) or failure
     if failure is not None:
         raise failure
     return gone
@@ -102,44 +103,44 @@ def _views_over(path: str) -> int:
     return sum(entry.ours for entry in mounts_at(path))
 
 
-def _take_away(skeleton: Skeleton, entry: MountEntry) -> tuple[bool, OSError | None]:
-    """Take this view away, and none that has come in its place. Whether it was there, and what has gone wrong for those
-    that have bound it as it is: that keeps nobody else waiting. Raises OSError.
+def _take_away(skeleton: Skeleton, entry: MountEntry, kept: list[bound.Kept]) -> bool:
+    """Take this view away, and none that has come in its place. Whether it was there; what is to be released then is
+    added to ``kept``. Raises OSError.
     """
-    kept: bound.Kept | None = None
-    failure: OSError | None = None
+    mine: bound.Kept | None = None
     if entry.path.startswith(skeleton.ctl("")):
         try:
-            kept = bound.keep(skeleton, entry)
-        except OSError as error:
-            log.error("%s: cannot be kept for those who have bound it: %s", entry.path, error)
-            failure = error
+            mine = bound.keep(skeleton, entry)
+        except OSError as error:  # the others are not to wait for these
+            log.error("%s: those who have bound it get errors from now on: %s", entry.path, error)
     went = False
     try:
         went = detach_exactly(entry)
     finally:
-        if kept is not None:
-            # Who has taken it away instead has kept it as well.
-            what = f"give a slot to who has bound {entry.path}"
-            failed = _attempt(what, bound.release, skeleton, kept) if went else _attempt(what, bound.drop, kept)
-            failure = failure or failed
-    return went, failure
+        if mine is not None and went:
+            kept.append(mine)
+        elif mine is not None:
+            bound.drop(mine)  # who has taken it away has kept it as well
+    return went
 
 
-def _attempt(what: str, step: Callable[..., None], *arguments: object) -> OSError | None:
-    """Take the step; why it failed, which is logged."""
-    try:
-        step(*arguments)
-    except OSError as error:
-        log.error("cannot %s: %s", what, error)
-        return error
-    return None
+def _release(skeleton: Skeleton, kept: list[bound.Kept]) -> OSError | None:
+    """Give slots to those who have bound views that went, also to those of dead processes; the last error, if any."""
+    failure: OSError | None = None
+    for step in (*(partial(bound.release, skeleton, one) for one in kept), partial(bound.finish, skeleton)):
+        try:
+            step()
+        except OSError as error:
+            log.error("cannot give a slot to who has bound a view: %s", error)
+            failure = error
+    return failure
 
 
 def _replace(skeleton: Skeleton, name: str, view: str) -> None:
     """The new view over the slot, and the old ones, if any, away."""
     slot = skeleton.ctl(name)
     stale = _views_over(slot)
+    kept: list[bound.Kept] = []
     tree = clone_tree(view)
     try:
         harden(tree)
@@ -147,8 +148,11 @@ def _replace(skeleton: Skeleton, name: str, view: str) -> None:
         for _ in range(stale):
             old = top_mount(slot)
             if old is not None and old.ours:
-                _take_away(skeleton, old)
+                _take_away(skeleton, old, kept)
         if not beneath:
             move_mount(tree, slot)
     finally:
         os.close(tree)
+    failure = _release(skeleton, kept)
+    if failure is not None:
+        raise failure
