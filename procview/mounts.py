@@ -193,14 +193,14 @@ def mount(source: str, target: str, fs_type: str | None, flags: int) -> None:
     _check(_libc.mount(os.fsencode(source), os.fsencode(target), kind, ctypes.c_ulong(flags), None), target)
 
 
-def mount_fuse(device: int, path: str) -> None:
+def mount_fuse(device: int, path: str, source: str = SOURCE, fs_type: str = FS_TYPE) -> None:
     """Mount what the descriptor ``device`` of /dev/fuse serves at the directory ``path``, for everybody to read."""
     # allow_other: the readers are other users'. default_permissions: the kernel checks modes itself, so that no ACCESS
     # request comes.
     owner = f"user_id={os.geteuid()},group_id={os.getegid()}"
     options = f"fd={device},rootmode=40000,{owner},allow_other,default_permissions"
     flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    arguments = os.fsencode(SOURCE), os.fsencode(path), os.fsencode(FS_TYPE), flags, options.encode()
+    arguments = os.fsencode(source), os.fsencode(path), os.fsencode(fs_type), flags, options.encode()
     _check(_libc.mount(*arguments), path)
 
 

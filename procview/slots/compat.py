@@ -170,15 +170,16 @@ def _is_root(skeleton: Skeleton, entry: MountEntry) -> bool:
 def _refuse(skeleton: Skeleton, directory: str, top: MountEntry | None) -> None:
     """Raises OSError if the tree cannot be at ``directory``, where ``top`` is mounted, and nothing of ours."""
     other = "name another folder (the setting compat_directory)"
-    if os.path.islink(directory):
-        raise OSError(f"{directory}: is a link; {other}")
     if f"{directory}/".startswith(f"{skeleton.base}/") or f"{skeleton.base}/".startswith(f"{directory}/"):
         raise OSError(f"{directory}: is within {skeleton.base}, or around it; {other}")
+    # What is mounted there is not asked anything: it may hang.
     if top is not None and top.fs_type == "fuse.lxcfs":
         stop = "stop it first (systemctl disable --now lxcfs)"
         raise OSError(f'{directory}: lxcfs is mounted there; {stop}, or set compat to "none"')
     if top is not None:
         raise OSError(f"{directory}: {top.fs_type} of {top.source!r} is mounted there; unmount it, or {other}")
+    if os.path.islink(directory):
+        raise OSError(f"{directory}: is a link; {other}")
     if os.path.lexists(directory) and (not os.path.isdir(directory) or os.listdir(directory)):
         raise OSError(f"{directory}: is no empty folder, and nothing of procview's; empty it, or {other}")
 
