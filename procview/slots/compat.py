@@ -39,6 +39,8 @@ from procview.slots import bound
 from procview.slots.skeleton import HARDENED, Skeleton, trees_of, write_anew
 
 _PARTS = ("root", "proc", "sys")
+LEFT_OUT = frozenset({"sys/devices/system/node"})
+"""What lxcfs has not got, and its hook therefore does not bind."""
 
 
 @dataclass(frozen=True, slots=True)
