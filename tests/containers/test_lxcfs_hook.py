@@ -135,7 +135,32 @@ def test_one_that_starts_without_a_daemon_has_its_own_with_the_next(
 
 
 @pytest.mark.slow
-def test_an_exchange_of_the_daemon_is_noticed_by_none(rootfs: Rootfs, daemon: Daemon, hook: MountHook) -> None:
+def test_one_that_starts_while_dead_views_are_up_gets_slots_when_they_go(
+    rootfs: Rootfs, daemon: Daemon, hook: MountHook
+) -> None:
+    """The hook cannot see what is in the folder of the CPUs then, and leaves that out."""
+    children = psutil.Process(daemon.process.pid).children()
+    (guard,) = [child for child in children if "procview.guard" in child.cmdline()]
+    guard.suspend()
+    daemon.kill()
+    guard.kill()
+    try:
+        with LXC.start(rootfs, limits(), views=hook) as container:
+            assert container.run(["cat", "/proc/meminfo"]).returncode != 0
+            assert daemon.command("withdraw", *daemon.options).returncode == 0
+            assert slots.memory_kb(container.read("/proc/meminfo")) == slots.host_memory_kb()
+            daemon.start_again()
+            assert total_kb(container) == slots.limit_kb(limits())
+            assert attached(daemon, container) == "no views: sys/devices/system/cpu"
+            daemon.attach(container.pid)
+            assert attached(daemon, container) == "views in place and answered"
+            assert_own(container)
+    finally:
+        daemon.start_again()
+
+
+@pytest.mark.slow
+def test_an_exchange_of_the_daemon_leaves_them_their_own(rootfs: Rootfs, daemon: Daemon, hook: MountHook) -> None:
     with LXC.start(rootfs, limits(), views=hook) as container:
         before = daemon.process
         before.send_signal(signal.SIGUSR2)

@@ -19,6 +19,7 @@ import pytest
 
 from procview.mounts import MS_BIND, detach, mount, mount_fuse, mount_table, parse_mountinfo, top_mount
 from procview.slots import bound, compat
+from procview.slots.attach import attach
 from procview.slots.containers import State, running, states
 from procview.slots.publish import published, withdraw
 from procview.slots.skeleton import Skeleton
@@ -360,6 +361,30 @@ def test_they_are_attached(place: Place, started: Daemon, bind: Callable[..., Na
     eventually(lambda: nothing_is_published(place), "the withdrawal")
     place.start()
     assert set(seen()) == {State.ATTACHED}
+
+
+def test_attaching_puts_slots_over_what_lxcfs_had_bound(place: Place, bind: Callable[..., Namespace]) -> None:
+    """It had been stopped, and what it had bound gives errors."""
+    tree = directory_of(place)
+    (tree / CPU).mkdir(parents=True)
+    (tree / "proc").mkdir()
+    device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    mount_fuse(device, str(tree / CPU), "lxcfs", "fuse.lxcfs")
+    for name in (UPTIME, MEMINFO):
+        (tree / name).write_text("lxcfs\n")
+    container = bind()
+    os.close(device)
+    detach(str(tree / CPU))
+    assert container.stack(CPU) == ["fuse.lxcfs"]
+    tree.rename(place.directory / "gone")
+    configure(place, with_tree(tree))
+    place.start()
+    (init,) = [one for one in running() if one.pid == container.pid]
+    (result,) = attach(skeleton_of(place), [init])
+    assert not result.failed, result
+    assert container.stack(CPU) == ["fuse.lxcfs", "sysfs", "fuse.procview"]
+    assert container.shows_its_own()
+    assert {states(init, skeleton_of(place))[name] for name in BOUND} == {State.ATTACHED}
 
 
 class Reader:
