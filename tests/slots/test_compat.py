@@ -137,8 +137,9 @@ def started(place: Place) -> Daemon:
     return place.start()
 
 
-def nothing_is_published(place: Place) -> bool:
-    return not published(skeleton_of(place))
+def is_withdrawn(place: Place) -> bool:
+    """Whether views are gone, and what had to be done for those who have bound one is done."""
+    return not [path for path in place.ours() if path != str(place.directory / "bound")]
 
 
 # --- the tree --------------------------------------------------------------------------------------------------------
@@ -246,7 +247,7 @@ def test_it_moves_and_goes_with_the_setting(place: Place, started: Daemon, bind:
     assert container.shows_its_own(), "what was bound is a slot as any other"
     third.process.kill()
     third.process.wait()
-    eventually(lambda: nothing_is_published(place), "the withdrawal")
+    eventually(lambda: is_withdrawn(place), "the withdrawal")
     assert container.shows_the_hosts()
 
 
@@ -326,7 +327,7 @@ def test_who_has_bound_its_files_has_the_hosts_and_its_own_again(
     assert early.shows_its_own()
     started.process.kill()
     started.process.wait()
-    eventually(lambda: nothing_is_published(place), "the withdrawal")
+    eventually(lambda: is_withdrawn(place), "the withdrawal")
     eventually(lambda: early.stack(UPTIME) == ["fuse.procview", "proc"], "its slot")
     eventually(lambda: early.stack(CPU) == ["fuse.procview", "sysfs"], "its slot")
     assert early.shows_the_hosts()
@@ -358,7 +359,7 @@ def test_they_are_attached(place: Place, started: Daemon, bind: Callable[..., Na
     started.stop()
     assert set(seen()) == {State.HOST}
     place.start().process.kill()
-    eventually(lambda: nothing_is_published(place), "the withdrawal")
+    eventually(lambda: is_withdrawn(place), "the withdrawal")
     place.start()
     assert set(seen()) == {State.ATTACHED}
 
@@ -449,16 +450,18 @@ def test_sigkill_gives_the_hosts_file_back_at_once(place: Place, started: Daemon
     started.process.wait()
     eventually(lambda: len(reader.devices) == 2, "the host's values")
     reader.end()
+    eventually(lambda: is_withdrawn(place), "the withdrawal")
     assert all(when < died + SECOND for when, _ in reader.failures)
     assert reader.devices[1] == os.stat(skeleton_of(place).src(UPTIME)).st_dev
 
 
-def test_a_hang_ends_within_a_second(started: Daemon, reader: Reader) -> None:
+def test_a_hang_ends_within_a_second(place: Place, started: Daemon, reader: Reader) -> None:
     eventually(lambda: reader.devices, "a first read")
     started.process.send_signal(signal.SIGSTOP)
     hung = time.monotonic()
     eventually(lambda: len(reader.devices) == 2, "the host's values")
     reader.end()
+    eventually(lambda: is_withdrawn(place), "the withdrawal")
     assert all(when < hung + SECOND for when, _ in reader.failures)
     assert started.ends() == -signal.SIGKILL
 
@@ -479,7 +482,7 @@ def test_a_successor_takes_over_without_a_gap(place: Place, started: Daemon, rea
         assert compat.disorder(skeleton_of(place), mount_table()) == []
     finally:
         second.kill()
-    eventually(lambda: nothing_is_published(place), "the withdrawal")
+    eventually(lambda: is_withdrawn(place), "the withdrawal")
 
 
 def test_what_a_container_mounts_shows_nowhere_else(
@@ -534,7 +537,7 @@ def test_what_was_taken_away_without_giving_slots_is_made_good(
     daemon.process.wait()
     eventually(lambda: not guard.is_running() or guard.status() == psutil.STATUS_ZOMBIE, "the guard's end")
     assert not (faults / "release").exists(), "it went through there"
-    assert nothing_is_published(place)
+    assert not published(skeleton_of(place))
     assert procview(place, "withdraw").returncode == 0
     assert container.shows_the_hosts()
     assert os.listdir(skeleton_of(place).kept) == []
