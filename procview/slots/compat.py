@@ -76,13 +76,13 @@ def make(skeleton: Skeleton, directory: str) -> None:
     Safe to repeat and to interrupt. Raises OSError, above all where something is there that is not ours.
     """
     directory = real_place(directory)
+    top = top_mount(directory)
+    if top is None or not _is_root(skeleton, top):
+        _refuse(skeleton, directory, top)
     before = recorded(skeleton)
     if before is not None and before.directory != directory:
         remove(skeleton)
         before = None
-    top = top_mount(directory)
-    if top is None or not _is_root(skeleton, top):
-        _refuse(skeleton, directory, top)
     is_ours = not os.path.lexists(directory) or (before is not None and before.is_ours)
     write_anew(_record(skeleton), json.dumps({"directory": directory, "is_ours": is_ours}) + "\n")
     bound.expect(skeleton)

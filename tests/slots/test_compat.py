@@ -21,7 +21,7 @@ from procview.mounts import MS_BIND, detach, mount, mount_fuse, mount_table, par
 from procview.slots import bound, compat
 from procview.slots.attach import attach
 from procview.slots.containers import State, running, states
-from procview.slots.publish import published, withdraw
+from procview.slots.publish import publish, published, withdraw
 from procview.slots.skeleton import Skeleton
 from tests.daemon.process import Daemon, Place, eventually, needs_mount, place
 from tests.daemon.test_slots_life import SECOND, moves_beneath
@@ -231,6 +231,8 @@ def test_it_moves_and_goes_with_the_setting(place: Place, started: Daemon, bind:
     tree, skeleton = directory_of(place), skeleton_of(place)
     container = bind()
     started.stop()
+    assert f"{place.directory}: is within " in _refused(place, place.directory)
+    assert (tree / UPTIME).read_text(), "as long as there is no other"
     configure(place, with_tree(place.directory / "other"))
     second = place.start()
     assert not tree.exists()
@@ -483,6 +485,24 @@ def test_a_successor_takes_over_without_a_gap(place: Place, started: Daemon, rea
     finally:
         second.kill()
     eventually(lambda: is_withdrawn(place), "the withdrawal")
+
+
+@pytest.mark.parametrize("beneath", [False, True])
+def test_views_that_are_published_anew_come_over_what_was_bound(
+    place: Place, started: Daemon, bind: Callable[..., Namespace], monkeypatch: pytest.MonkeyPatch, beneath: bool
+) -> None:
+    """Also where Linux cannot mount one beneath another (before 6.5)."""
+    if not beneath:
+        monkeypatch.setattr(bound, "moved_beneath", lambda _tree, _path: False)
+    container = bind()
+    for _ in range(2):
+        publish(skeleton_of(place), str(place.mount))
+        assert container.stack(UPTIME) == ["fuse.procview", "proc", "fuse.procview"]
+        assert container.shows_its_own()
+        assert compat.disorder(skeleton_of(place), mount_table()) == []
+    started.stop()
+    assert container.stack(UPTIME) == ["fuse.procview", "proc"]
+    assert container.shows_the_hosts()
 
 
 def test_what_a_container_mounts_shows_nowhere_else(
