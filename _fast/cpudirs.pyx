@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""The directories cpu0..cpuN-1 of /sys/devices/system/cpu, and ``kernel_max``.
+"""The directories cpu0..cpuN-1 of /sys/devices/system/cpu, and ``kernel_max`` and ``uevent``, which are the host's.
 
 What the host has below a chosen CPU passes through: plain, world-readable files and directories. Links are two: that to
 the CPU's memory node, which nodedirs knows, and ``cpufreq`` to the frequency policy of the CPU, which is a directory
@@ -15,7 +15,10 @@ import stat
 
 
 CPU_DIRECTORY = "sys/devices/system/cpu"
-_NAMED = ("kernel_max", "offline", "online", "possible", "present")
+_NAMED = ("offline", "online", "possible", "present")
+# By ``uevent`` lxcfs' hook tells a whole tree, which it binds as one folder, from single files.
+_OF_HOST = ("kernel_max", "uevent")
+_OF_HOST_PATHS = tuple(f"{CPU_DIRECTORY}/{name}" for name in _OF_HOST)
 _SHARED = re.compile(r"cache/[^/]+/(shared_cpu_(?:map|list))")
 _POLICY = re.compile(r"\.\./cpufreq/policy(?:0|[1-9][0-9]*)", re.ASCII)
 _RUN = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
@@ -136,8 +139,8 @@ class CpuTree:
         return os.path.join(self._base, target.removeprefix("../")) if _POLICY.fullmatch(target) else place
 
     def kind(self, cpus, path):
-        if path == CPU_DIRECTORY + "/kernel_max":
-            if os.path.exists(os.path.join(self._base, "kernel_max")):
+        if path in _OF_HOST_PATHS:
+            if self._host_has(path.rpartition("/")[2]):
                 return "file"
             raise _missing(path)
         _, host_cpu, rest = self._locate(cpus, path)
@@ -145,8 +148,8 @@ class CpuTree:
 
     def listdir(self, cpus, path):
         if path == CPU_DIRECTORY:
-            named = [name for name in _NAMED if name != "kernel_max" or self._has_kernel_max()]
-            return [f"cpu{number}" for number in range(len(cpus))] + named
+            of_host = [name for name in _OF_HOST if self._host_has(name)]
+            return [f"cpu{number}" for number in range(len(cpus))] + sorted([*_NAMED, *of_host])
         _, host_cpu, rest = self._locate(cpus, path)
         place, kind = self._host_path(host_cpu, rest, path)
         if kind != "dir":
@@ -154,8 +157,8 @@ class CpuTree:
         below = f"{rest}/" if rest else ""
         return [name for name in sorted(os.listdir(place)) if self._is_shown(host_cpu, below + name)]
 
-    def _has_kernel_max(self):
-        return os.path.exists(os.path.join(self._base, "kernel_max"))
+    def _host_has(self, name):
+        return os.path.exists(os.path.join(self._base, name))
 
     def _is_shown(self, host_cpu, rest):
         try:
@@ -166,7 +169,7 @@ class CpuTree:
 
     def render(self, cpus, path, *, topology_of_host):
         """The file's bytes. FileNotFoundError where the caller does not have this CPU (any more)."""
-        if path == CPU_DIRECTORY + "/kernel_max":
+        if path in _OF_HOST_PATHS:
             return self.host_text(path)
         visible, host_cpu, rest = self._locate(cpus, path)
         place, kind = self._host_path(host_cpu, rest, path)

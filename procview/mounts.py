@@ -144,20 +144,38 @@ def detach(path: str) -> None:
     _check(_libc.umount2(os.fsencode(path), _MNT_DETACH | _UMOUNT_NOFOLLOW), path)
 
 
+def open_exactly(entry: MountEntry) -> int | None:
+    """A descriptor (O_PATH) of the root of this mount; None if it is gone, or covered. Raises OSError."""
+    try:
+        place = os.open(entry.path, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)  # asks no file system anything
+    except FileNotFoundError:
+        return None
+    try:
+        if mount_id(place) == entry.mount_id:
+            return place
+    except BaseException:
+        os.close(place)
+        raise
+    os.close(place)
+    return None
+
+
+def mount_id(fd: int) -> int:
+    """The number, as in mountinfo, of the mount that an open file or an O_PATH descriptor is in."""
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
+
+
 def detach_exactly(entry: MountEntry, *, force: bool = False) -> bool:
     """Take this mount out of the tree, and none that has come to its place meanwhile. Whether it was there, on top.
 
     With ``force`` (MNT_FORCE) its FUSE connection ends as well, that one and no other, without fusectl: whoever waits
     for an answer gets an error. Raises OSError.
     """
-    try:
-        place = os.open(entry.path, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)  # asks no file system anything
-    except FileNotFoundError:
+    place = open_exactly(entry)
+    if place is None:
         return False
     try:
-        with open(f"/proc/self/fdinfo/{place}", encoding="ascii") as file:
-            if f"\nmnt_id:\t{entry.mount_id}\n" not in file.read():
-                return False
         flags = _MNT_DETACH | (_MNT_FORCE if force else 0)
         _check(_libc.umount2(f"/proc/self/fd/{place}".encode(), flags), entry.path)
     except OSError as error:
@@ -175,14 +193,14 @@ def mount(source: str, target: str, fs_type: str | None, flags: int) -> None:
     _check(_libc.mount(os.fsencode(source), os.fsencode(target), kind, ctypes.c_ulong(flags), None), target)
 
 
-def mount_fuse(device: int, path: str) -> None:
+def mount_fuse(device: int, path: str, source: str = SOURCE, fs_type: str = FS_TYPE) -> None:
     """Mount what the descriptor ``device`` of /dev/fuse serves at the directory ``path``, for everybody to read."""
     # allow_other: the readers are other users'. default_permissions: the kernel checks modes itself, so that no ACCESS
     # request comes.
     owner = f"user_id={os.geteuid()},group_id={os.getegid()}"
     options = f"fd={device},rootmode=40000,{owner},allow_other,default_permissions"
     flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    arguments = os.fsencode(SOURCE), os.fsencode(path), os.fsencode(FS_TYPE), flags, options.encode()
+    arguments = os.fsencode(source), os.fsencode(path), os.fsencode(fs_type), flags, options.encode()
     _check(_libc.mount(*arguments), path)
 
 
@@ -223,7 +241,16 @@ def waiting_requests(device: str) -> int | None:
 
 def harden(tree: int) -> None:
     """Make a detached copy read-only, nosuid, nodev and noexec (mount_setattr(2), Linux 5.12; its flags are these)."""
-    attributes = struct.pack("=4Q", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, 0, 0, 0)
+    _set_attributes(tree, MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, 0)
+
+
+def enslave(tree: int) -> None:
+    """Make a detached copy a slave of its group: it receives from there, and what is done to it shows nowhere else."""
+    _set_attributes(tree, 0, MS_SLAVE)
+
+
+def _set_attributes(tree: int, attributes_set: int, propagation: int) -> None:
+    attributes = struct.pack("=4Q", attributes_set, 0, propagation, 0)
     size = ctypes.c_size_t(len(attributes))
     _check(_libc.syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attributes, size), "mount_setattr")
 

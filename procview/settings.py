@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 DEFAULT_CONFIG = "/etc/procview/procview.toml"
 DEFAULT_RUN_DIRECTORY = "/run/procview"
+DEFAULT_COMPAT_DIRECTORY = "/var/lib/lxcfs"
 _MAX_BYTES = 1 << 20
 """A configuration larger than this is somebody's mistake (a device, a log), not a configuration."""
 
@@ -50,6 +51,8 @@ class Settings:
     slots: bool = True
     run_directory: str = DEFAULT_RUN_DIRECTORY
     mount: str | None = None
+    compat: Literal["none", "lxcfs"] = "none"
+    compat_directory: str = DEFAULT_COMPAT_DIRECTORY
     lane: bool = True
     lane_threads: int = 2
     transport: Literal["auto", "dev", "uring"] = "auto"
@@ -118,6 +121,8 @@ _ALLOWED: dict[str, tuple[str, Callable[[object], bool]]] = {
     "slots": _BOOL,
     "run_directory": ("an absolute path other than /", _is_path),
     "mount": ("an absolute path other than /", _is_path),
+    "compat": _one_of("none", "lxcfs"),
+    "compat_directory": ("an absolute path other than /", _is_path),
     "lane": _BOOL,
     "lane_threads": (f"a number from 1 to {MOST_LANE_THREADS}", _is_thread_count),
     "transport": _one_of("auto", "dev", "uring"),
@@ -208,11 +213,18 @@ def parse(text: str, name: str) -> Settings:
             raise SettingsError(f"{name}:{lines_of(text).top.get(key, 1)}: {mistake}")
     if "container" in table:
         table["container"] = _tables(table["container"], text, name)
-    for key in {"run_directory", "mount"} & table.keys():
+    for key in {"run_directory", "mount", "compat_directory"} & table.keys():
         table[key] = os.path.normpath("/" + table[key].lstrip("/"))
     for key in {"hang_seconds", "takeover_seconds"} & table.keys():
         table[key] = float(table[key])
-    return Settings(**table)
+    settings = Settings(**table)
+    if settings.compat != "none":
+        place = f"{name}:{lines_of(text).top.get('compat', 1)}: compat = {shown(settings.compat)}"
+        if not settings.slots:
+            raise SettingsError(f"{place} needs slots = true: its files are slots")
+        if settings.mount_point == settings.compat_directory:
+            raise SettingsError(f"{place} needs another place for mount than compat_directory: leave out mount")
+    return settings
 
 
 def _mistake(key: str, value: object, among: Mapping[str, tuple[str, Callable[[object], bool]]]) -> str | None:

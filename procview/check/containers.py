@@ -18,6 +18,7 @@ from procview.check.findings import Counts, Finding, Severity
 from procview.check.slots import listed
 from procview.children import Answer, ask_all
 from procview.mounts import MountEntry
+from procview.slots import compat
 from procview.slots.containers import (
     Container,
     Slot,
@@ -57,7 +58,9 @@ def findings(question: Question) -> Iterator[Finding | Counts]:
     """Of every container at least one finding, and how many there are. Raises OSError."""
     everyone = [container for container in running() if not container.shares_host_mounts]
     containers = [one for one in everyone if not any(fnmatchcase(one.name, glob) for glob in question.ignore)]
-    looks = Looks(question, slots(question.skeleton) if question.use_slots else {}, everyone)
+    # Where there is a tree for it, lxcfs' hook may have been at work, and has bound what it knows.
+    optional = compat.LEFT_OUT if compat.recorded(question.skeleton) is not None else frozenset[str]()
+    looks = Looks(question, slots(question.skeleton) if question.use_slots else {}, everyone, optional)
     well: list[tuple[Container, MountEntry]] = []
     gone = 0
     for container in containers:
@@ -95,6 +98,8 @@ class Looks:
     current: dict[str, Slot | None]
     """The slots of the host."""
     everyone: Sequence[Container]
+    optional: Collection[str] = ()
+    """The slots that a container need not have."""
 
     def mounted(self, container: Container) -> tuple[list[Finding], MountEntry | None]:
         """What is wrong with its mounts; and its view of meminfo, if that is one of the present daemon's.
@@ -113,7 +118,7 @@ class Looks:
             return [_finding(container, Severity.WARNING, "no views: there are no slots", advice)], view
         by_state: dict[State, list[str]] = {}
         for name, state in states(container, self.question.skeleton, self.current).items():
-            if state is not State.MISSING or has_place(table, name):
+            if state is not State.MISSING or (name not in self.optional and has_place(table, name)):
                 by_state.setdefault(state, []).append(name)
         attached = [*by_state.pop(State.ATTACHED, []), *(by_state.get(State.BOUND, []))]
         found = [self._problem(state, names, container) for state, names in by_state.items()]

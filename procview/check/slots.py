@@ -6,6 +6,7 @@ from procview.check.commands import RESTART, Commands
 from procview.check.daemon import Service, State
 from procview.check.findings import Finding, Severity
 from procview.mounts import MountEntry, top_mount
+from procview.slots import compat
 from procview.slots.skeleton import Skeleton, trees_of
 
 
@@ -16,7 +17,11 @@ def findings(skeleton: Skeleton, service: Service, table: list[MountEntry], comm
         text = f"there are none: no {skeleton.base}/slots, so nothing can be put into containers"
         severity = Severity.CRITICAL if service.serving else Severity.WARNING
         return [Finding("slots", severity, text, f"{RESTART}: a daemon that starts makes them")]
-    found = [*_trees(skeleton, names, table, commands), *_views(skeleton, names, service, table, commands)]
+    found = [
+        *_trees(skeleton, names, table, commands),
+        *_views(skeleton, names, service, table, commands),
+        *_compat(skeleton, names, table),
+    ]
     if found:
         return found
     views = "with a view of the daemon's over each" if service.serving else "without views, as it has to be now"
@@ -49,6 +54,16 @@ def _trees(skeleton: Skeleton, names: list[str], table: list[MountEntry], comman
             continue
         found.append(Finding("slots", Severity.CRITICAL, text, remake, tree))
     return found
+
+
+def _compat(skeleton: Skeleton, names: list[str], table: list[MountEntry]) -> list[Finding]:
+    """What is not as it has to be in the tree for those who look for lxcfs' files."""
+    record, broken = compat.recorded(skeleton), compat.disorder(skeleton, table)
+    if record is None or not broken:
+        return []
+    text = f"{record.directory} does not show what the slots show: {listed(broken, names)}"
+    advice = f"unmount what is over it, if anything; {RESTART} puts it in order"
+    return [Finding("slots", Severity.WARNING, text, advice, record.directory)]
 
 
 def _slot_mount(path: str, table: list[MountEntry]) -> MountEntry | None:

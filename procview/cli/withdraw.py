@@ -98,6 +98,7 @@ def _remove(skeleton: "Skeleton", mount_point: str) -> None:
     """The slots, and what a dead daemon left in the run directory."""
     from procview.lock import held
     from procview.notes import Notes
+    from procview.slots import bound, compat
 
     if not os.path.isdir(skeleton.base):
         return
@@ -107,6 +108,8 @@ def _remove(skeleton: "Skeleton", mount_point: str) -> None:
         Notes(skeleton.base).remove()
         if os.path.isdir(mount_point) and not os.listdir(mount_point):
             os.rmdir(mount_point)
+        compat.remove(skeleton)
+        bound.forget(skeleton)
         skeleton.remove()
     if not os.listdir(skeleton.base):
         os.rmdir(skeleton.base)

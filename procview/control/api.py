@@ -34,7 +34,7 @@ class Served(Protocol):
     def status(self) -> Mapping[str, Any]:
         """What there is to know of the daemon itself, for JSON."""
 
-    async def reload(self) -> str | None:
+    def reload(self) -> Awaitable[str | None]:
         """Read the configuration again. What is wrong with it, if anything."""
 
     def loads_were_read(self) -> None:

@@ -53,6 +53,8 @@ _NEED_A_RESTART = (
     "slots",
     "run_directory",
     "mount",
+    "compat",
+    "compat_directory",
     "lane",
     "lane_threads",
     "transport",

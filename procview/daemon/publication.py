@@ -19,6 +19,7 @@ from procview.fs.nodes import CPU_DIR, NODE_DIR
 from procview.guard import LET_GO_STATUS
 from procview.notes import Notes
 from procview.settings import Settings
+from procview.slots import compat
 from procview.slots.publish import is_published, publish, withdraw
 from procview.slots.skeleton import Skeleton
 
@@ -171,6 +172,10 @@ async def prepared(
             log.warning("removed %d views of a procview that had died", stale)
     skeleton.make(SLOT_NAMES)
     Notes(run_directory).make()
+    if settings.compat == "lxcfs":
+        compat.make(skeleton, settings.compat_directory)
+    else:
+        compat.remove(skeleton)
     publication = Publication(skeleton, settings)
     await publication.start_guard()
     try:

@@ -18,8 +18,8 @@ ROOT_INODE = 1
 """The same as pyfuse3.ROOT_INODE; FUSE fixes it."""
 
 CPU_DIR = "sys/devices/system/cpu"
-CPU_FILES = ("kernel_max", "offline", "online", "possible", "present")
-"""Files of :data:`CPU_DIR` that every caller has."""
+CPU_FILES = ("kernel_max", "offline", "online", "possible", "present", "uevent")
+"""Files of :data:`CPU_DIR` that every caller has, if the host has them."""
 
 NODE_DIR = "sys/devices/system/node"
 NODE_FILES = ("has_cpu", "has_generic_initiator", "has_memory", "has_normal_memory", "online", "possible")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from procview.mounts import MountEntry, mount_table, parse_mountinfo
+from procview.slots import bound
 from procview.slots.skeleton import Skeleton, trees_of
 
 _NS_GET_PARENT = 0xB702
@@ -209,7 +210,9 @@ class State(enum.Enum):
     """What a container reads in the place of a slot."""
 
     ATTACHED = "attached"
-    """The slot, and over it the view that is served now."""
+    """The slot, and over it the view that is served now; or that view alone, bound so that it gets a slot when it goes
+    (bound.py).
+    """
     HOST = "host"
     """The slot, and no view over it: the host's values."""
     STALE = "stale"
@@ -232,6 +235,8 @@ class Slot:
     """The peer group of ``ctl``, which the mount in a container receives from."""
     view: str | None
     """The device of the view that is published; None: there is none."""
+    view_group: int = 0
+    """The peer group of the view in ``ctl``, where views that were bound from it get a slot when they go; else 0."""
 
     @classmethod
     def of(cls, skeleton: Skeleton, name: str, table: Sequence[MountEntry]) -> Self | None:
@@ -242,7 +247,8 @@ class Slot:
             return None
         top = (stack(table, skeleton.ctl(name)) or [base])[-1]
         root = base.root.rstrip("/") + name.removeprefix(tree)
-        return cls(base.fs_type, root, base.shared, top.device if top.ours else None)
+        view_group = top.shared if top.ours and bound.are_kept(skeleton) else 0
+        return cls(base.fs_type, root, base.shared, top.device if top.ours else None, view_group)
 
     def is_slot(self, entry: MountEntry) -> bool:
         return self.was_slot(entry) and entry.master == self.group
@@ -253,6 +259,10 @@ class Slot:
 
     def is_view(self, entry: MountEntry) -> bool:
         return entry.ours and entry.device == self.view
+
+    def gets_a_slot(self, entry: MountEntry) -> bool:
+        """Whether it is the current view, which was bound without a slot and will have one when it goes."""
+        return self.is_view(entry) and entry.master == self.view_group != 0
 
 
 def slots(skeleton: Skeleton) -> dict[str, Slot | None]:
@@ -339,6 +349,8 @@ def _state(mounted: list[MountEntry], slot: Slot | None) -> State:
         return State.FOREIGN
     last = max((at for at, entry in enumerate(mounted) if slot.is_slot(entry)), default=None)
     if last is None:
+        if slot.gets_a_slot(top):
+            return State.ATTACHED
         return State.BOUND if slot.is_view(top) else State.STALE
     above = mounted[last + 1 :]
     if not above:

@@ -4,13 +4,12 @@ Publishing is one mount for each slot, withdrawing one umount: the kernel carrie
 that is there already is swapped for the new one without a gap where Linux has MOVE_MOUNT_BENEATH.
 """
 
-import errno
 import logging
 import os
+from functools import partial
 
 from procview import faults
 from procview.mounts import (
-    MOVE_MOUNT_BENEATH,
     MountEntry,
     clone_tree,
     detach,
@@ -21,6 +20,7 @@ from procview.mounts import (
     move_mount,
     top_mount,
 )
+from procview.slots import bound, compat
 from procview.slots.skeleton import Skeleton
 
 log = logging.getLogger(__name__)
@@ -34,9 +34,10 @@ def publish(skeleton: Skeleton, views: str) -> None:
     """
     for name in skeleton.names():
         faults.passing("publish")
-        _replace(skeleton.ctl(name), f"{views}/{name}")
+        _replace(skeleton, name, f"{views}/{name}")
         while _views_over(skeleton.src(name)):
             detach(skeleton.src(name))
+    compat.show(skeleton)
 
 
 def published(skeleton: Skeleton, table: list[MountEntry] | None = None) -> dict[str, str]:
@@ -50,8 +51,10 @@ def is_published(skeleton: Skeleton, device: str) -> bool:
     """Whether every slot has the view of the file system ``device``, as publish leaves it. Raises OSError."""
     table = mount_table()
     views = [entry.path for entry in table if entry.ours]
-    return published(skeleton, table) == dict.fromkeys(skeleton.names(), device) and not any(
-        skeleton.src(name) in views or views.count(skeleton.ctl(name)) > 1 for name in skeleton.names()
+    return (
+        published(skeleton, table) == dict.fromkeys(skeleton.names(), device)
+        and not any(skeleton.src(name) in views or views.count(skeleton.ctl(name)) > 1 for name in skeleton.names())
+        and not compat.disorder(skeleton, table)
     )
 
 
@@ -59,11 +62,12 @@ def withdraw(skeleton: Skeleton, device: str | None = None, *, but: str | None =
     """Take every view away, also those of dead daemons; or those of the file system ``device`` (``0:53``) only, or all
     ``but`` those of one.
 
-    Needs no daemon and asks no FUSE file system anything. Returns how many mounts went. Errors do not stop it; the
-    last one is raised at the end.
+    Needs no daemon and asks no FUSE file system anything. Those that have bound a view as it is get a slot. Returns how
+    many mounts went. Errors do not stop it; the last one is raised at the end.
     """
     gone = 0
     failure: OSError | None = None
+    kept: list[bound.Kept] = []
     for entry in reversed(mount_table()):
         if not entry.ours or not entry.path.startswith((f"{skeleton.base}/ctl/", f"{skeleton.base}/src/")):
             continue
@@ -72,10 +76,12 @@ def withdraw(skeleton: Skeleton, device: str | None = None, *, but: str | None =
         try:
             faults.passing("withdraw")
             # Others may withdraw at the same time (a guard, the next daemon), and the latter publishes then.
-            gone += detach_exactly(entry)
+            gone += _take_away(skeleton, entry, kept)
         except OSError as error:
             log.error("cannot withdraw %s: %s", entry.path, error)
             failure = error
+    # Last: what follows takes longer, and most containers need it not.
+    failure = _release(skeleton, kept) or failure
     if failure is not None:
         raise failure
     return gone
@@ -97,29 +103,56 @@ def _views_over(path: str) -> int:
     return sum(entry.ours for entry in mounts_at(path))
 
 
-def _replace(slot: str, view: str) -> None:
+def _take_away(skeleton: Skeleton, entry: MountEntry, kept: list[bound.Kept]) -> bool:
+    """Take this view away, and none that has come in its place. Whether it was there; what is to be released then is
+    added to ``kept``. Raises OSError.
+    """
+    mine: bound.Kept | None = None
+    if entry.path.startswith(skeleton.ctl("")):
+        try:
+            mine = bound.keep(skeleton, entry)
+        except OSError as error:  # the others are not to wait for these
+            log.error("%s: those who have bound it get errors from now on: %s", entry.path, error)
+    went = False
+    try:
+        went = detach_exactly(entry)
+    finally:
+        if mine is not None and went:
+            kept.append(mine)
+        elif mine is not None:
+            bound.drop(mine)  # who has taken it away has kept it as well
+    return went
+
+
+def _release(skeleton: Skeleton, kept: list[bound.Kept]) -> OSError | None:
+    """Give slots to those who have bound views that went, also to those of dead processes; the last error, if any."""
+    failure: OSError | None = None
+    for step in (*(partial(bound.release, skeleton, one) for one in kept), partial(bound.finish, skeleton)):
+        try:
+            step()
+        except OSError as error:
+            log.error("cannot give a slot to who has bound a view: %s", error)
+            failure = error
+    return failure
+
+
+def _replace(skeleton: Skeleton, name: str, view: str) -> None:
     """The new view over the slot, and the old ones, if any, away."""
+    slot = skeleton.ctl(name)
     stale = _views_over(slot)
+    kept: list[bound.Kept] = []
     tree = clone_tree(view)
     try:
         harden(tree)
-        if stale and _moved_beneath(tree, slot):
-            for _ in range(stale):
-                detach(slot)
-            return
+        beneath = stale > 0 and bound.moved_beneath(tree, slot)
         for _ in range(stale):
-            detach(slot)
-        move_mount(tree, slot)
+            old = top_mount(slot)
+            if old is not None and old.ours:
+                _take_away(skeleton, old, kept)
+        if not beneath:
+            move_mount(tree, slot)
     finally:
         os.close(tree)
-
-
-def _moved_beneath(tree: int, slot: str) -> bool:
-    """Whether the new view is under the old one now, so that taking the old one away leaves no gap."""
-    try:
-        move_mount(tree, slot, MOVE_MOUNT_BENEATH)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # Linux before 6.5 knows no such flag
-            raise
-        return False
-    return True
+    failure = _release(skeleton, kept)
+    if failure is not None:
+        raise failure

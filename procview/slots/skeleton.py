@@ -6,6 +6,7 @@
     <base>/ctl/proc                   procfs, shared: views are mounted over its files
     <base>/ctl/sys/devices/system/…   a folder of sysfs, shared: one view over the whole of it
     <base>/src/…                      the same again, slaves of what is in ctl: containers bind from here
+    <base>/kept, <base>/compat…       with the setting compat: see compat.py, bound.py
 
 Making it is safe to repeat and to interrupt: each step looks at what is there. ``ctl`` is never made anew while it
 exists, because the mounts in running containers are slaves of it.
@@ -35,7 +36,7 @@ from procview.mounts import (
     top_mount,
 )
 
-_HARDENED = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
+HARDENED = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
 _MAX_BYTES = 1 << 16
 
 
@@ -67,6 +68,13 @@ class Skeleton:
     def control_place(self) -> str:
         """The socket itself, in a folder of its own that a container may bind: nothing else is in there."""
         return f"{self.base}/control/control.sock"
+
+    @property
+    def kept(self) -> str:
+        """The folder in which views are kept for as long as it takes to give those who have bound them a slot. Where
+        it is not there, nobody is expected to bind views.
+        """
+        return f"{self.base}/kept"
 
     def ctl(self, name: str) -> str:
         """Where the view of the slot ``name`` is mounted."""
@@ -113,10 +121,10 @@ class Skeleton:
         ctl = self.ctl(tree)
         if top_mount(ctl) is None:
             if tree == "proc":
-                mount("proc", ctl, "proc", _HARDENED)
+                mount("proc", ctl, "proc", HARDENED)
             else:
                 mount(f"/{tree}", ctl, None, MS_BIND)
-                mount("none", ctl, None, MS_BIND | MS_REMOUNT | _HARDENED)
+                mount("none", ctl, None, MS_BIND | MS_REMOUNT | HARDENED)
         # A bind joins its source's peer group where that is shared, as systemd makes /sys: what is mounted over it
         # would be mounted over the host's own. Private first, so that it gets a group of its own.
         if not self._has_own_group(ctl):
@@ -142,19 +150,7 @@ class Skeleton:
         mount("none", src, None, MS_SLAVE)
 
     def _write(self, names: list[str]) -> None:
-        path, text = f"{self.base}/slots", "".join(f"{name}\n" for name in names)
-        with suppress(OSError, UnicodeDecodeError), open(path, encoding="utf-8") as file:
-            if file.read() == text:
-                return  # a daemon that follows another one needs no room, where there is none
-        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            with open(fd, "w", encoding="utf-8") as file:
-                os.fchmod(fd, 0o644)  # a hook of another user's reads it, whatever our umask
-                file.write(text)
-            os.rename(f"{path}.new", path)
-        except OSError as error:
-            os.unlink(f"{path}.new")
-            raise OSError(error.errno, error.strerror, path) from None
+        write_anew(f"{self.base}/slots", "".join(f"{name}\n" for name in names))
 
     def remove(self) -> None:
         """Take everything down but ``base`` itself. Containers keep the host's files that they bound, for good.
@@ -178,6 +174,22 @@ class Skeleton:
             # A container that has bound it may have put something there, which is not ours to take away.
             if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
                 raise
+
+
+def write_anew(path: str, text: str) -> None:
+    """Have ``text`` in a file that everybody may read, at once or not at all. Raises OSError."""
+    with suppress(OSError, UnicodeDecodeError), open(path, encoding="utf-8") as file:
+        if file.read() == text:
+            return  # a daemon that follows another one needs no room, where there is none
+    fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        with open(fd, "w", encoding="utf-8") as file:
+            os.fchmod(fd, 0o644)  # a hook of another user's reads it, whatever our umask
+            file.write(text)
+        os.rename(f"{path}.new", path)
+    except OSError as error:
+        os.unlink(f"{path}.new")
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 def trees_of(names: Iterable[str]) -> list[str]:

@@ -60,7 +60,7 @@ class FakeEngine:
 
     def _files(self, pid: int) -> set[str]:
         files = {f"proc/{name}" for name in PROC_VIEWS if self.pressure_of(pid) or not name.startswith("pressure")}
-        files |= {f"{CPU_DIR}/{name}" for name in ("kernel_max", "offline", "online", "possible", "present")}
+        files |= {f"{CPU_DIR}/{name}" for name in ("kernel_max", "offline", "online", "possible", "present", "uevent")}
         for cpu in range(self.cpus_of.get(pid, 4)):
             files |= {f"{CPU_DIR}/cpu{cpu}/online", f"{CPU_DIR}/cpu{cpu}/topology/core_id"}
         if self.has_nodes:

@@ -64,6 +64,14 @@ class LxcContainer(Container):
 
 
 @dataclass(frozen=True)
+class MountHook:
+    """A program of somebody else's for lxc.hook.mount."""
+
+    program: Path
+    """Where every user may run it."""
+
+
+@dataclass(frozen=True)
 class LxcEngine(Engine):
     name: str = "lxc"
 
@@ -75,7 +83,7 @@ class LxcEngine(Engine):
         rootfs: Rootfs,
         limits: Limits,
         *,
-        views: Views,
+        views: Views | MountHook,
         init: Sequence[str] = SLEEP,
         map_users: bool = False,
         block_devices: Sequence[tuple[str, int]] = (),
@@ -108,6 +116,8 @@ class LxcEngine(Engine):
             lines += [f"lxc.idmap = {kind} 0 {SUB_ID} {SUB_IDS}" for kind in ("u", "g")]
         if isinstance(views, Hook):
             lines.append(f"lxc.hook.mount = {shlex.join([str(views.program), '--lxc', *views.options])}")
+        if isinstance(views, MountHook):
+            lines.append(f"lxc.hook.mount = {views.program}")
         if isinstance(views, Path):
             lines += [f"lxc.mount.entry = {views}/{file} {file} none bind 0 0" for file in (*view_files(views), *TREES)]
             lines.append(f"lxc.mount.entry = {views} {INSIDE.lstrip('/')} none bind 0 0")
