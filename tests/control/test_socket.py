@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import procview
 from procview.slots.skeleton import Skeleton
 from tests.control.client import ask
 from tests.daemon.process import Daemon, Place, eventually, needs_mount
+from tests.programs import required
 
 pytestmark = needs_mount
 
@@ -112,11 +112,7 @@ def test_metrics_are_as_prometheus_wants_them(place: Place) -> None:
     reply = ask(_socket(place), "/metrics")
     assert (reply.status, reply.headers["Content-Type"].partition(";")[0]) == (200, "text/plain")
     assert f'procview_build_info{{version="{procview.__version__}"}} 1.0\n' in reply.body.decode()
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        if os.environ.get("PROCVIEW_REQUIRE_ENGINES"):
-            pytest.fail("promtool is not installed (Debian: prometheus)")
-        pytest.skip("promtool is not installed")
+    promtool = required("promtool", "prometheus")
     checked = subprocess.run(
         [promtool, "check", "metrics"], input=reply.body, capture_output=True, timeout=60, check=False
     )
