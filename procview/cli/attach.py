@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from procview.cli.naming import named
 from procview.cli.options import run_directory_option
 
 if TYPE_CHECKING:
     from procview.slots.attach import Result
     from procview.slots.containers import Container
     from procview.slots.skeleton import Skeleton
-
-_LISTED = 20
-"""How many containers an error lists."""
 
 
 def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -115,52 +113,6 @@ def _container_of(pid: int, containers: "Sequence[Container]") -> "Container":
     if found is None:
         raise click.ClickException(f"process {pid} is in no container: its pid namespace is the host's")
     return found
-
-
-def named(ids: Sequence[str], containers: "Sequence[Container]") -> "tuple[list[Container], list[str]]":
-    """The containers that ``ids`` mean, each once, and what is wrong with the other ids."""
-    found: dict[Container, None] = {}
-    errors = []
-    for name in ids:
-        matching = _matching(name, containers)
-        if len(matching) == 1:
-            found[matching[0]] = None
-        else:
-            errors.append(_unclear(name, matching, containers))
-    return list(found), errors
-
-
-def _matching(name: str, containers: "Sequence[Container]") -> "list[Container]":
-    """The containers called ``name``, or else those whose names begin with it.
-
-    Where a container and containers in it have one name (the inner ones have no cgroup of their own), the outermost is
-    meant.
-    """
-    exact = [container for container in containers if container.name == name]
-    matching = exact or [container for container in containers if container.name.startswith(name)]
-    around = {container.pid_namespace: container for container in containers}
-
-    def is_inner(container: "Container") -> bool:
-        outer = around.get(container.parent)
-        while outer is not None and outer.name != container.name:
-            outer = around.get(outer.parent)
-        return outer is not None
-
-    return [container for container in matching if not is_inner(container)]
-
-
-def _unclear(name: str, matching: "Sequence[Container]", containers: "Sequence[Container]") -> str:
-    from procview.slots.containers import printable
-
-    if matching:
-        return f"'{printable(name)}' can be any of {_list(matching)}; say more of it, or use --pid"
-    there = f"there are: {_list(containers)}" if containers else "there is none on this host"
-    return f"no container '{printable(name)}'; {there}"
-
-
-def _list(containers: "Sequence[Container]") -> str:
-    more = f" and {len(containers) - _LISTED} more" if len(containers) > _LISTED else ""
-    return ", ".join(container.label for container in containers[:_LISTED]) + more
 
 
 def _report(results: "Sequence[Result]", as_json: bool) -> None:

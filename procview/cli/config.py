@@ -55,7 +55,7 @@ def explain(name: str | None, pid: int | None, config: str | None, run_directory
 
 def _init_of(name: str) -> int:
     """Raises ClickException, OSError."""
-    from procview.cli.attach import named
+    from procview.cli.naming import named
     from procview.slots.containers import running
 
     found, errors = named([name], running())

@@ -20,10 +20,13 @@ _TREES = ("sys/devices/system/cpu", "sys/devices/system/node")
 @click.command()
 @click.argument("view")
 @click.option("--pid", type=click.IntRange(min=1), help="The process that reads.  [default: this one]")
+@click.option("--container", metavar="ID", help="The container that reads, by its id or its init's pid.")
 @config_option
 @roots_options
-def render(view: str, pid: int | None, config: str | None, roots: "Roots") -> None:
-    """Print VIEW as the process PID would read it.
+def render(view: str, pid: int | None, container: str | None, config: str | None, roots: "Roots") -> None:
+    """Print VIEW as the process PID, or the container ID, would read it.
+
+    An ID is a container's, or the beginning of one, as its cgroup tells it; or its init's pid. Needs no daemon.
 
     VIEW is a file of the mount: meminfo, proc/meminfo, /proc/pressure/cpu, sys/devices/system/cpu/online.
 
@@ -32,13 +35,18 @@ def render(view: str, pid: int | None, config: str | None, roots: "Roots") -> No
     from procview.roots import open_engine
     from procview.settings import SettingsError, load
 
+    if pid is not None and container is not None:
+        raise click.UsageError("--pid or --container: one of these")
     # A closed pipe ends us silently, as it does cat.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         settings = load(config)
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
-    pid = os.getpid() if pid is None else pid
+    if container is not None:
+        pid = _init_of(container, roots.proc)
+    elif pid is None:
+        pid = os.getpid()
     check_process(pid, roots.proc)
     try:
         engine = open_engine(roots, settings)
@@ -50,6 +58,21 @@ def render(view: str, pid: int | None, config: str | None, roots: "Roots") -> No
         raise click.ClickException(f"{view}: {error.strerror or error}") from None
     sys.stdout.buffer.write(text)
     sys.stdout.buffer.flush()
+
+
+def _init_of(reference: str, proc: str) -> int:
+    """The pid of a container's init. Raises ClickException."""
+    from procview.cli.naming import by_reference
+    from procview.slots.containers import running
+
+    try:
+        container, why_not = by_reference(reference, running(proc))
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or proc}: {error.strerror}") from None
+    if container is None:
+        hint = "" if os.geteuid() == 0 else " (only root sees the containers of others)"
+        raise click.ClickException(why_not + hint)
+    return container.pid
 
 
 def check_process(pid: int, proc: str) -> None:

@@ -72,11 +72,20 @@ class Vitals:
             "took_over": self._took_over,
             "published_since": _instant(self.published_seconds) if self.published_seconds else None,
             "reads": counters["reads"],
+            "renders": self._renders(),
             "fallbacks": sum(self._engine.fallbacks().values()),
             "known_containers": counters["containers"],
             "absent_controllers": self._engine.absent_controllers(),
             **_own(),
         }
+
+    def _renders(self) -> list[dict[str, float | None]]:
+        """How many texts, of all views, took up to each bound but longer than the one before; null: the rest."""
+        by_bound: dict[int, int] = {}
+        for _, buckets in self._engine.latencies().values():
+            for bound_ns, count in buckets:
+                by_bound[bound_ns] = by_bound.get(bound_ns, 0) + count
+        return [{"up_to_usec": bound / 1000 if bound else None, "count": count} for bound, count in by_bound.items()]
 
 
 def _own() -> dict[str, float]:
