@@ -1,16 +1,30 @@
 """The command line, one module per command. Exit codes: 0 done, 1 it could not be done, 2 the command line is wrong.
 
-``check`` has those of monitoring plugins instead, and ``status`` its own. A command imports what it needs when it runs, so that
-``procview version`` works without FUSE.
+``check`` has those of monitoring plugins instead, and ``status`` its own. A command imports what it needs when it runs,
+so that ``procview version`` works without FUSE.
 """
 
 import click
 
-from procview.cli import attach, check, config, detach, install, leave, render, serve, status, supervise, version, withdraw
+from procview.cli import (
+    attach,
+    check,
+    config,
+    detach,
+    install,
+    leave,
+    render,
+    serve,
+    status,
+    supervise,
+    top,
+    version,
+    withdraw,
+)
 
 
 @click.group(
-    epilog="Exit codes: 0 done, 1 it could not be done, 2 the command line is wrong; those of check and status are their own.",
+    epilog="Exit codes: 0 done, 1 it could not be done, 2 the command line is wrong; check and status have their own.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 def main() -> None:
@@ -25,6 +39,7 @@ main.add_command(attach.attach)
 main.add_command(detach.detach)
 main.add_command(check.check)
 main.add_command(status.status)
+main.add_command(top.top)
 main.add_command(install.install)
 main.add_command(install.uninstall)
 main.add_command(render.render)

@@ -24,8 +24,8 @@ class _Status(click.Command):
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
-            error.exit_code = 2
-            raise
+            error.show()
+            sys.exit(2)
 
 
 @click.command(
