@@ -25,8 +25,8 @@ def head(daemon: Summary, controls: Controls, *, shown: int) -> list[Text]:
         f"reads {count_text(daemon.reads)}, {count_text(daemon.reads_per_second)}/s, "
         f"{QUANTILE:.0%} of texts made {slow_text(daemon.slow_usec)}"
     )
-    if daemon.fallbacks:
-        second.append(f", host's file given {count_text(daemon.fallbacks)} times", style="yellow")
+    if daemon.fallbacks_per_second:
+        second.append(f", {count_text(daemon.fallbacks_per_second)}/s got the host's file", style="yellow")
     third = Text(f"containers {sum(daemon.by_state.values())}")
     separator = ": "
     for state, word in _STATES.items():

@@ -99,7 +99,8 @@ class Summary:
     reads_per_second: float | None
     slow_usec: float | None
     """The bound that QUANTILE of the texts since the poll before kept to; infinite beyond the last bound."""
-    fallbacks: float | None
+    fallbacks_per_second: float | None
+    """Reads that were given the host's file."""
 
 
 def rows(now: Poll, before: Poll | None) -> list[Row]:
@@ -127,7 +128,7 @@ def summary(now: Poll, before: Poll | None) -> Summary:
         reads=_number(status, "reads"),
         reads_per_second=_rate(status, then, "reads", seconds),
         slow_usec=_quantile(_buckets(status), _buckets(then)),
-        fallbacks=_number(status, "fallbacks"),
+        fallbacks_per_second=_rate(status, then, "fallbacks", seconds),
     )
 
 

@@ -187,7 +187,9 @@ class Terminal:
 
     def _leave(self) -> None:
         with contextlib.suppress(OSError, EndedError, termios.error):  # it may be gone
-            termios.tcflow(self._screen, termios.TCOON)  # someone may have stopped it by Ctrl-S
+            flowing = termios.tcgetattr(self._keyboard)
+            flowing[0] &= ~termios.IXON  # lets the output go on that somebody has stopped by Ctrl-S
+            termios.tcsetattr(self._keyboard, termios.TCSANOW, flowing)
             self._write(_LEAVE)
         with contextlib.suppress(OSError, termios.error):
             termios.tcsetattr(self._keyboard, termios.TCSANOW, self._was)
