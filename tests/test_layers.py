@@ -112,6 +112,20 @@ def test_nothing_imports_the_commands(imports: tuple[str, set[str]]) -> None:
         assert not [name for name in names if within(name, "procview.cli", "click")]
 
 
+def test_only_what_draws_imports_rich(imports: tuple[str, set[str]]) -> None:
+    module, names = imports
+    if not within(module, "procview.screen", "procview.cli.top", "procview.cli.progress"):
+        assert not [name for name in names if within(name, "rich")]
+
+
+def test_the_screen_asks_the_daemon_and_looks_at_nothing_else(imports: tuple[str, set[str]]) -> None:
+    module, names = imports
+    if within(module, "procview.screen"):
+        below = ("procview.screen", "procview.client", "procview.amounts", "procview.slots.containers.printable")
+        others = [name for name in names if name.startswith("procview.") and not within(name, *below)]
+        assert not [name for name in others if name != "procview.slots.containers"]
+
+
 def test_the_small_modules_stay_small(imports: tuple[str, set[str]]) -> None:
     module, names = imports
     allowed = {
@@ -137,6 +151,8 @@ def test_the_small_modules_stay_small(imports: tuple[str, set[str]]) -> None:
             "procview.notes",
             "procview.settings",
         ),
+        "procview.client": (),
+        "procview.amounts": (),
     }
     if module in allowed:
         assert not [name for name in names if within(name, "procview") and not within(name, *allowed[module])]

@@ -11,9 +11,10 @@ import click
 
 from procview.cli.naming import named
 from procview.cli.options import run_directory_option
+from procview.cli.progress import progress
 
 if TYPE_CHECKING:
-    from procview.slots.attach import Result
+    from procview.slots.attach import Result, Told
     from procview.slots.containers import Container
     from procview.slots.skeleton import Skeleton
 
@@ -53,7 +54,7 @@ def attach(**options: Any) -> None:
 
 
 def act(
-    change: "Callable[[Skeleton, Sequence[Container]], list[Result]]",
+    change: "Callable[[Skeleton, Sequence[Container], Told], list[Result]]",
     *,
     ids: tuple[str, ...],
     pid: int | None,
@@ -78,7 +79,8 @@ def act(
             targets = [_container_of(pid, containers)]
         else:
             targets, errors = named(ids, containers)
-        results = change(skeleton, targets)
+        with progress("containers", len(targets)) as told:
+            results = change(skeleton, targets, told)
     except OSError as error:
         raise click.ClickException(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
     if not everything:

@@ -16,7 +16,7 @@ def detail(row: Row | None, host: Host) -> RenderableType:
     """None: it has ended."""
     if row is None:
         return Text("this container has ended", style="bold")
-    state = Text(row.state, style="bold red" if row.is_degraded else "bold")
+    state = Text(printable(row.state), style="bold red" if row.is_degraded else "bold")
     if row.why:
         state.append(f": {printable(row.why)}")
     facts = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)

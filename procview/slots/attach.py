@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -59,20 +59,24 @@ class Result:
         return self.error is not None or any(outcome.startswith(FAILED) for outcome in self.files.values())
 
 
-def attach(skeleton: Skeleton, containers: Sequence[Container]) -> list[Result]:
+Told = Callable[[int], None]
+"""Called now and then with the number of containers that are done."""
+
+
+def attach(skeleton: Skeleton, containers: Sequence[Container], told: Told = lambda _: None) -> list[Result]:
     """Put all slots, and the views over them, into each container; one that has them stays as it is.
 
     In the order of ``containers``. What fails is in the result. Raises OSError, as when there is no hook program.
     """
-    return _all("attach", skeleton, containers)
+    return _all("attach", skeleton, containers, told)
 
 
-def detach(skeleton: Skeleton, containers: Sequence[Container]) -> list[Result]:
+def detach(skeleton: Skeleton, containers: Sequence[Container], told: Told = lambda _: None) -> list[Result]:
     """Take everything of ours out of each container; otherwise as attach. Needs no daemon."""
-    return _all("detach", skeleton, containers)
+    return _all("detach", skeleton, containers, told)
 
 
-def _all(mode: Mode, skeleton: Skeleton, containers: Sequence[Container]) -> list[Result]:
+def _all(mode: Mode, skeleton: Skeleton, containers: Sequence[Container], told: Told) -> list[Result]:
     program = hook_program()
     results: list[Result] = []
     while len(results) < len(containers):
@@ -82,7 +86,7 @@ def _all(mode: Mode, skeleton: Skeleton, containers: Sequence[Container]) -> lis
             continue
         following = itertools.islice(containers, len(results), len(results) + BATCH)
         batch = list(itertools.takewhile(lambda one: _nothing_to_do(one) is None, following))
-        answers = _Answers(mode, batch)
+        answers = _Answers(mode, batch, told, len(results))
         cause = _run(program, skeleton, answers)
         # The one that it was at is to blame; those after it get a process of their own.
         blamed = [Result(one, error=cause) for one in batch[len(answers.results) : len(answers.results) + 1]]
@@ -100,9 +104,11 @@ def _nothing_to_do(container: Container) -> str | None:
 
 
 class _Answers:
-    """What the hook program says about ``batch``, line by line."""
+    """What the hook program says about ``batch``, line by line; ``before`` containers were done earlier."""
 
-    def __init__(self, mode: Mode, batch: Sequence[Container]) -> None:
+    def __init__(self, mode: Mode, batch: Sequence[Container], told: Told, before: int) -> None:
+        self._told = told
+        self._before = before
         self.mode = mode
         self.batch = batch
         self.results: list[Result] = []
@@ -123,6 +129,7 @@ class _Answers:
             if self.complete:
                 raise ValueError("it said more than it was asked")
             self.results.append(_result(line, self.batch[len(self.results)], _OUTCOMES[self.mode]))
+            self._told(self._before + len(self.results))
 
 
 def _result(line: bytes, container: Container, outcomes: frozenset[str]) -> Result:

@@ -98,15 +98,14 @@ class Program:
 
     def __init__(self, argv: Sequence[str], *, columns: int = 80, rows: int = 24, **environment: str) -> None:
         self.screen = Screen(columns, rows)
-        self._ours, theirs = pty.openpty()
+        self.ours, theirs = pty.openpty()
         self._size(columns, rows)
         self._theirs = theirs
         self.modes = termios.tcgetattr(theirs)
         """As they were before."""
-        inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
         self.process = subprocess.Popen(
             argv, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-            env=inherited | {"TERM": "xterm-256color"} | environment, preexec_fn=_control_terminal,
+            env=without_size() | {"TERM": "xterm-256color"} | environment, preexec_fn=_control_terminal,
         )  # fmt: skip
         self._pending = b""
 
@@ -118,11 +117,11 @@ class Program:
     ) -> None:
         self.process.kill()
         self.process.wait(SECONDS)
-        os.close(self._ours)
+        os.close(self.ours)
         os.close(self._theirs)
 
     def type(self, keys: str) -> None:
-        os.write(self._ours, keys.encode())
+        os.write(self.ours, keys.encode())
 
     def resize(self, columns: int, rows: int) -> None:
         self.screen.resize(columns, rows)
@@ -137,9 +136,9 @@ class Program:
 
     def read(self, seconds: float) -> None:
         """Take what the program writes within ``seconds``, if it does."""
-        if not select.select([self._ours], [], [], seconds)[0]:
+        if not select.select([self.ours], [], [], seconds)[0]:
             return
-        data = self._pending + os.read(self._ours, 1 << 16)
+        data = self._pending + os.read(self.ours, 1 << 16)
         # What is cut in the middle of a sequence, or of a character, waits for its rest.
         cut = max(data.rfind(b"\x1b"), 0)
         whole = len(data) if _is_whole(data[cut:]) else cut
@@ -152,7 +151,7 @@ class Program:
         while self.process.poll() is None:
             assert time.monotonic() < deadline, self.screen.text
             self.read(0.05)
-        while select.select([self._ours], [], [], 0)[0]:
+        while select.select([self.ours], [], [], 0)[0]:
             self.read(0)
         return self.process.returncode
 
@@ -168,7 +167,28 @@ class Program:
             return file.read().rpartition(")")[2].split()[0] == "T"
 
     def _size(self, columns: int, rows: int) -> None:
-        fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        fcntl.ioctl(self.ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def without_size() -> dict[str, str]:
+    """Our environment, but what it says of a terminal.
+
+    To be handed on even where os.environ has none: readline, which pytest loads, puts the size into that of children.
+    """
+    return {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+
+
+def output_of(argv: Sequence[str]) -> str:
+    """All that a program writes on a terminal, as it comes, with whatever sequences; it must succeed."""
+    with Program(argv) as program:
+        raw = b""
+        deadline = time.monotonic() + SECONDS
+        while program.process.poll() is None or select.select([program.ours], [], [], 0)[0]:
+            assert time.monotonic() < deadline, raw
+            if select.select([program.ours], [], [], 0.05)[0]:
+                raw += os.read(program.ours, 1 << 16)
+        assert program.process.returncode == 0, raw
+        return raw.decode()
 
 
 def _is_whole(tail: bytes) -> bool:

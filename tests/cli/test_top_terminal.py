@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import session
-from tests.cli.terminal import Program, Screen
+from tests.cli.terminal import Program, Screen, without_size
 from tests.containers.cgroups import Limits
 from tests.containers.conftest import usable
 from tests.containers.engines import RUNC, Container, Hook
@@ -175,7 +175,7 @@ def test_it_follows_the_size_of_the_terminal(daemon: Daemon, container: Containe
         assert program.ends() == 0
 
 
-def test_it_goes_on_when_the_daemon_is_started_again(container: Container, directory: Path) -> None:
+def test_it_goes_on_when_the_daemon_is_started_again(container: Container) -> None:
     """A daemon of its own, for the other tests' is needed."""
     with session.temporary_directory() as own:
         daemon = Daemon.start(own)
@@ -211,9 +211,10 @@ def test_on_a_dumb_terminal_and_without_one_it_prints_one_table(daemon: Daemon, 
         assert b"\x1b" not in program.screen.raw
         assert name[:11] in program.screen.said
         is_as_before(program)
-    done = daemon.command("top", "--seconds", "0.5", "--filter", name, *daemon.options)
+    words = [*COMMAND, "top", "--seconds", "0.5", "--filter", name, *daemon.options]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=without_size())
     assert (done.returncode, done.stderr) == (0, "")
-    line = next((line for line in done.stdout.splitlines() if line[2:].startswith(f"{name} ")), done.stdout)
+    line = next(line for line in done.stdout.splitlines() if line[2:].startswith(f"{name} "))
     assert " 96M " in line
     assert "\x1b" not in done.stdout
 
