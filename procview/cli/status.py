@@ -59,23 +59,24 @@ def status(as_json: bool, settings: "Settings") -> None:
         whole = {"daemon": daemon, "containers": dict(sorted(by_state.items())), "degraded": named}
         click.echo(json.dumps(whole, indent=2))
     else:
-        click.echo(_text(daemon, by_state, degraded), nl=False)
+        click.echo(_text(daemon, by_state, degraded, has_slots=settings.slots), nl=False)
     if degraded:
         sys.exit(1)
 
 
-def _text(daemon: "Answer", by_state: Counter[str], degraded: "list[Answer]") -> str:
+def _text(daemon: "Answer", by_state: Counter[str], degraded: "list[Answer]", *, has_slots: bool) -> str:
     from procview.amounts import bytes_text, span_text
     from procview.slots.containers import printable
 
     lane = "with the fast lane" if daemon.get("lane") else "by pyfuse3 alone"
     took_over = ", went on with another daemon's connection" if daemon.get("took_over") else ""
     published = daemon.get("published_since")
+    yet = " yet" if has_slots else ": the setting slots is false"
     absent = daemon.get("absent_controllers") or []
     facts = {
         "procview": f"{daemon['version']}, pid {daemon['pid']}, running since {daemon.get('since')}{took_over}",
         "mount": f"{daemon.get('mount')}, {lane}",
-        "views": f"in containers since {published}" if published else "not in containers yet",
+        "views": f"in containers since {published}" if published else f"not in containers{yet}",
         "reads": f"{daemon['reads']}; {daemon.get('fallbacks', 0)} times the host's file was given instead",
         "uses": f"{bytes_text(daemon.get('rss_bytes'))} of memory, {daemon.get('fds')} files, "
         f"{daemon.get('threads')} threads, {span_text(daemon.get('cpu_seconds'))} of CPU",

@@ -54,7 +54,8 @@ def top(sort: str, wanted: str, seconds: float, once: bool, settings: "Settings"
         if once or not _is_screen():
             _print_once(client, controls, seconds)
             return
-        ended_by = run(client, controls, seconds, Terminal(sys.stdin.fileno(), sys.stdout.fileno()))
+        terminal = Terminal(sys.stdin.fileno(), sys.stdout.fileno(), sys.stdout.encoding)
+        ended_by = run(client, controls, seconds, terminal)
     except AskingError as error:
         raise click.ClickException(str(error)) from None
     if ended_by not in (None, signal.SIGINT):

@@ -45,8 +45,8 @@ class EndedError(BaseException):
 class Keys:
     """Takes apart what a terminal sends: characters as they are, other keys as words (``up``, ``escape``)."""
 
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    def __init__(self, encoding: str = "utf-8") -> None:
+        self._decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
         self._rest = ""
 
     @property
@@ -97,10 +97,11 @@ class Terminal:
     Its pipe stays open until the process ends: threads may tell us something at any time.
     """
 
-    def __init__(self, keyboard: int, screen: int) -> None:
+    def __init__(self, keyboard: int, screen: int, encoding: str = "utf-8") -> None:
         self._keyboard = keyboard
         self._screen = screen
-        self._keys = Keys()
+        self._encoding = encoding
+        self._keys = Keys(encoding)
         self._news, self._told = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._shown: list[str] | None = None
         self._was: list[Any] = []
@@ -166,7 +167,7 @@ class Terminal:
             out.append(f"\x1b[{len(lines) + 1};1H\x1b[0m\x1b[J")
         self._shown = list(lines)
         if out:
-            self._write("".join(out).encode(errors="replace"))
+            self._write("".join(out).encode(self._encoding, "replace"))
 
     def _notice(self, numbers: bytes) -> None:
         if signal.SIGTSTP in numbers:

@@ -602,3 +602,16 @@ def test_an_outcome_is_one_line() -> None:
     assert (
         said == r"attached 1 file, 1 not attached; failed: /proc/swaps, /proc/uptime: a\x1bb; failed: /proc/meminfo: c"
     )
+
+
+def test_it_tells_how_far_it_is_from_one_process_of_the_hook_to_the_next(
+    plain: Running, rootfs: Rootfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attaching, "BATCH", 1)
+    with usable(RUNC).start(rootfs, default_limits(), views=None) as other:
+        pids = {plain.container.pid, other.pid}
+        both = [container for container in running() if container.pid in pids]
+        for change in (attaching.attach, attaching.detach):
+            told: list[int] = []
+            assert len(change(Skeleton(plain.run_directory), both, told.append)) == 2
+            assert told == [1, 2]

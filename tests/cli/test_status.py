@@ -54,6 +54,13 @@ def test_degraded_containers_are_named_and_are_status_1(tmp_path: Path) -> None:
         assert json.loads(as_json.stdout)["degraded"] == [{"id": "\x1b[31mred\n", "init_pid": 1002, "why": why}]
 
 
+def test_without_slots_no_container_is_said_to_wait_for_views(tmp_path: Path) -> None:
+    config = tmp_path / "procview.toml"
+    config.write_text("slots = false\n", encoding="utf-8")
+    with served(tmp_path / "control.sock", answers(published_since=None)):
+        assert "not in containers: the setting slots is false\n" in status(tmp_path, "--config", str(config)).stdout
+
+
 def test_more_degraded_ones_than_a_screen_holds_are_counted(tmp_path: Path) -> None:
     facts = [fact(f"c{number}", number, state="degraded") for number in range(50)]
     with served(tmp_path / "control.sock", answers(*facts)):

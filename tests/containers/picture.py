@@ -32,7 +32,7 @@ from tests.containers.engines.base import in_cgroup
 from tests.containers.engines.unshare import UnshareContainer
 from tests.containers.served import Daemon
 
-WIDTH, HEIGHT = 92, 16
+WIDTH, HEIGHT = 88, 16
 SECONDS = 30.0
 """Loads are samples of 5 s each."""
 BETWEEN_SECONDS = 2.0
