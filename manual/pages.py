@@ -28,9 +28,10 @@ def commands(group: click.Group) -> list[tuple[str, click.Command]]:
 
 def options(command: click.Command, group: click.Group) -> list[click.Option]:
     """The options that ``--help`` lists, in its order."""
-    parent = click.Context(group, info_name=PROGRAM, **group.context_settings)
-    context = click.Context(command, info_name=command.name, parent=parent)
-    return [one for one in command.get_params(context) if isinstance(one, click.Option) and not one.hidden]
+    own = [one for one in command.params if isinstance(one, click.Option) and not one.hidden]
+    # click makes the last one when it is asked for, and keeps what it made for whoever asked first.
+    names = group.context_settings["help_option_names"]
+    return [*own, click.Option(names, is_flag=True, help="Show this message and exit.")]
 
 
 def page_name(command: str) -> str:

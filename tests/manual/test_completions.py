@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 import pytest
-from click.shell_completion import BashComplete
 
 import procview
 from manual import completions, pages
@@ -75,8 +74,18 @@ def test_a_shell_completes_an_option(shell: str, path: str) -> None:
 
 
 def words(command: list[str], incomplete: str) -> set[str]:
-    found = BashComplete(main, {}, completions.PROGRAM, completions.VARIABLE).get_completions(command, incomplete)
-    return {one.value for one in found}
+    """What the program offers when a shell asks it, as the completion files do."""
+    line = [completions.PROGRAM, *command, incomplete]
+    environment = {
+        **os.environ,
+        "COMP_WORDS": "\n".join(line),
+        "COMP_CWORD": str(len(line) - 1),
+        completions.VARIABLE: "bash_complete",
+    }
+    code = f"from procview.cli import main; main(prog_name={completions.PROGRAM!r})"
+    asked = [sys.executable, "-c", code]
+    done = subprocess.run(asked, capture_output=True, text=True, env=environment, check=True)
+    return {one.partition(",")[2] for one in done.stdout.splitlines()}
 
 
 def test_the_program_offers_every_command() -> None:

@@ -12,7 +12,16 @@ CHECKOUT = Path(shipped.__file__).parent.parent
 BUILD = CHECKOUT / "packaging/build"
 TOOLS = CHECKOUT / ".cache/tools/bin/python"
 WHEELS = CHECKOUT / ".cache/wheels-of-others"
+NOT_FOR_ENGINES = {"build", "completions", "debian", "rpm"}
+"""Folders of packaging/ that are for building packages, or are installed to where shells look."""
 EPOCH_SECONDS = "1700000000"
+
+
+def files_for_engines() -> dict[str, Path]:
+    """The files under packaging/ that are installed to share/procview, by their name there."""
+    folder = CHECKOUT / "packaging"
+    names = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path for name, path in names.items() if name.partition("/")[0] not in NOT_FOR_ENGINES}
 
 
 def build(program: str, *arguments: str | Path, elsewhere: bool = False) -> None:

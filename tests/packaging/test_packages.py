@@ -16,7 +16,7 @@ import pytest
 
 import procview
 from procview.engines import ENGINES
-from tests.packaging.builds import CHECKOUT, TOOLS, WHEELS, build, one_file, wheel_of_this_checkout
+from tests.packaging.builds import CHECKOUT, TOOLS, WHEELS, build, files_for_engines, one_file, wheel_of_this_checkout
 from tests.session import new_directory, remove_directory
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -32,12 +32,7 @@ COMMON = {
     "usr/share/bash-completion/completions/procview",
     "usr/share/fish/vendor_completions.d/procview.fish",
     *(f"usr/share/man/man1/{page.name}.gz" for page in (CHECKOUT / "docs/man").glob("*.1")),
-    *(
-        f"usr/share/procview/{path.relative_to(CHECKOUT / 'packaging')}"
-        for path in (CHECKOUT / "packaging").rglob("*")
-        if path.is_file() and path.relative_to(CHECKOUT / "packaging").parts[0]
-        not in {"build", "completions", "debian", "rpm"}
-    ),
+    *(f"usr/share/procview/{name}" for name in files_for_engines()),
     *(file.path.lstrip("/") for engine in ENGINES for file in engine.files if engine.name != "systemd"),
 }  # fmt: skip
 """What both have, but for modules, documentation, and what distributions have in places of their own."""
@@ -246,6 +241,56 @@ def test_an_upgrade_restarts_and_a_removal_stops_first_and_withdraws_then(deb: B
     assert "_dh_action=start" in after
     assert "deb-systemd-helper enable 'procview.service'" in after
     assert "rm -rf /etc/procview" in control(deb, "postrm")
+
+
+INSTALL_AND_REMOVE = """
+set -eu
+mount -t tmpfs tmpfs "$2"
+mkdir "$2/changed" "$2/work" "$2/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$2/changed,workdir=$2/work" "$2/root"
+cp "$1" "$2/root/var/tmp/package.deb"
+for folder in proc sys dev; do mount --rbind /$folder "$2/root/$folder"; done
+mount -t tmpfs tmpfs "$2/root/run"
+exec chroot "$2/root" sh -eu -c '
+    export DEBIAN_FRONTEND=noninteractive
+    dpkg --force-depends -i /var/tmp/package.deb
+    procview version
+    procview serve 2>/run/log & daemon=$!
+    for _ in $(seq 300); do [ ! -e /run/procview/fs/proc/meminfo ] || break; sleep 0.1; done
+    head -n 1 /run/procview/fs/proc/meminfo
+    kill $daemon
+    wait $daemon
+    [ -e /run/procview/ctl ] || exit 8
+    mkdir /etc/procview
+    touch /etc/procview/procview.toml
+    dpkg -r procview
+    [ ! -e /run/procview ] || exit 9
+    [ -e /etc/procview/procview.toml ] || exit 10
+    dpkg -P procview
+    echo "left behind:"
+    find /etc/procview /etc/cdi /usr/lib/procview /usr/bin/procview /usr/libexec/procview /usr/share/procview \
+        /usr/share/doc/procview /var/lib/isulad -name "*procview*" 2>/dev/null || :
+    grep fuse.procview /proc/self/mounts || :
+    echo "that is all"
+'
+"""
+"""Into a copy of this machine's root, which is a mount namespace's own, and gone with it; systemd is not in there."""
+
+
+def test_dpkg_installs_and_removes_it_and_nothing_is_left(deb: Built, folder: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a root to install into")
+    place = folder / "installed"
+    place.mkdir()
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", INSTALL_AND_REMOVE, "sh", str(deb.file), str(place)],
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"\nprocview:  {procview.__version__}\n" in done.stdout
+    assert "\nMemTotal:" in done.stdout
+    assert "/run/procview: the slots are removed" in done.stdout
+    assert done.stdout.endswith("left behind:\nthat is all\n"), done.stdout + done.stderr
 
 
 def test_the_package_says_what_it_needs_and_what_it_takes_the_place_of(deb: Built, rpm: Built) -> None:
