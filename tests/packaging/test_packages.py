@@ -16,8 +16,10 @@ import pytest
 
 import procview
 from procview.engines import ENGINES
+from tests.containers.cgroups import Cgroup, remove_trees
+from tests.containers.engines.base import in_cgroup
 from tests.packaging.builds import CHECKOUT, TOOLS, WHEELS, build, files_for_engines, one_file, wheel_of_this_checkout
-from tests.session import new_directory, remove_directory
+from tests.session import SESSION, VARIABLE, new_directory, new_name, remove_directory
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SITE = re.compile(r"usr/lib/procview/lib/python3\.\d+/site-packages/")
@@ -243,54 +245,92 @@ def test_an_upgrade_restarts_and_a_removal_stops_first_and_withdraws_then(deb: B
     assert "rm -rf /etc/procview" in control(deb, "postrm")
 
 
-INSTALL_AND_REMOVE = """
+BOOT = r"""
 set -eu
+mkdir -p /run/systemd/nspawn
+mount -t tmpfs tmpfs /run/systemd/nspawn
 mount -t tmpfs tmpfs "$2"
 mkdir "$2/changed" "$2/work" "$2/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$2/changed,workdir=$2/work" "$2/root"
-cp "$1" "$2/root/var/tmp/package.deb"
-for folder in proc sys dev; do mount --rbind /$folder "$2/root/$folder"; done
-mount -t tmpfs tmpfs "$2/root/run"
-exec chroot "$2/root" sh -eu -c '
-    export DEBIAN_FRONTEND=noninteractive
-    dpkg --force-depends -i /var/tmp/package.deb
-    procview version
-    procview serve 2>/run/log & daemon=$!
-    for _ in $(seq 300); do [ ! -e /run/procview/fs/proc/meminfo ] || break; sleep 0.1; done
-    head -n 1 /run/procview/fs/proc/meminfo
-    kill $daemon
-    wait $daemon
-    [ -e /run/procview/ctl ] || exit 8
-    mkdir /etc/procview
-    touch /etc/procview/procview.toml
-    dpkg -r procview
-    [ ! -e /run/procview ] || exit 9
-    [ -e /etc/procview/procview.toml ] || exit 10
-    dpkg -P procview
-    echo "left behind:"
-    find /etc/procview /etc/cdi /usr/lib/procview /usr/bin/procview /usr/libexec/procview /usr/share/procview \
-        /usr/share/doc/procview /var/lib/isulad -name "*procview*" 2>/dev/null || :
-    grep fuse.procview /proc/self/mounts || :
-    echo "that is all"
-'
+cd "$2/root"
+cp "$1" var/tmp/package.deb
+# What starts is the trial alone; and no policy of this machine keeps packages from starting what they have.
+rm -rf etc/systemd/system/*.wants/* usr/sbin/policy-rc.d etc/procview
+mkdir -p etc/procview etc/systemd/system/multi-user.target.wants
+# However slow the machine is, nobody is to give up waiting for the next daemon.
+echo 'takeover_seconds = 100' >etc/procview/procview.toml
+printf '%s\n' "$3" >trial.sh
+printf '[Unit]\nAfter=basic.target\n[Service]\nType=oneshot\nExecStart=/bin/sh /trial.sh\nTimeoutStartSec=infinity\n' \
+    >etc/systemd/system/trial.service
+ln -s ../trial.service etc/systemd/system/multi-user.target.wants/
+timeout --kill-after=10 400 systemd-nspawn --quiet --register=no --keep-unit --private-network \
+    --machine="$4" --capability=all --bind=/dev/fuse \
+    --link-journal=no --directory="$2/root" --boot --console=pipe </dev/null >"$2/console" 2>&1 || cat "$2/console"
+cat trial.log
 """
-"""Into a copy of this machine's root, which is a mount namespace's own, and gone with it; systemd is not in there."""
+"""A copy of this machine's root, which is a mount namespace's own and gone with it, with systemd as its PID 1."""
+TRIAL = r"""
+exec >/trial.log 2>&1
+export DEBIAN_FRONTEND=noninteractive
+dpkg --force-depends -i /var/tmp/package.deb || echo "dpkg -i failed"
+echo "installed: $(systemctl is-active procview) $(systemctl is-enabled procview)"
+before=$(systemctl show -p MainPID --value procview)
+(
+    reads=0 failed=0
+    while [ ! -e /enough ]; do
+        reads=$((reads + 1))
+        head -c 9 /run/procview/ctl/proc/meminfo 2>&1 | grep -q '^MemTotal:' || failed=$((failed + 1))
+    done
+    echo "readers: $failed failed" >/readers
+    [ $reads -gt 10 ] || echo "hardly any: $reads" >>/readers
+) &
+dpkg --force-depends -i /var/tmp/package.deb || echo "dpkg -i failed"
+touch /enough
+wait
+cat /readers
+[ "$before" = "$(systemctl show -p MainPID --value procview)" ] || echo "upgraded: another daemon"
+echo "upgraded: $(systemctl is-active procview)"
+dpkg -r procview || echo "dpkg -r failed"
+echo "removed: $(systemctl is-active procview)"
+[ -e /etc/procview/procview.toml ] && echo "removed: the configuration is kept"
+dpkg -P procview || echo "dpkg -P failed"
+journalctl -u procview --no-pager
+echo "left behind:"
+find /run/procview /etc/procview /etc/cdi /etc/systemd /usr/bin /usr/lib/procview /usr/libexec /usr/share/procview \
+    /usr/share/doc/procview /var/lib/isulad -name '*procview*' 2>/dev/null
+grep fuse.procview /proc/self/mounts
+echo "that is all"
+systemctl poweroff
+"""
 
 
-def test_dpkg_installs_and_removes_it_and_nothing_is_left(deb: Built, folder: Path) -> None:
+def test_dpkg_and_systemd_install_upgrade_and_remove_it(deb: Built, folder: Path) -> None:
     if os.geteuid() != 0:
-        pytest.skip("only root can make a root to install into")
-    place = folder / "installed"
+        pytest.skip("only root can boot a copy of this machine's root")
+    if shutil.which("systemd-nspawn") is None or not Path("/lib/systemd/systemd").exists():
+        pytest.skip("systemd-nspawn or systemd is not installed")
+    place = folder / "booted"
     place.mkdir()
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", INSTALL_AND_REMOVE, "sh", str(deb.file), str(place)],
-        capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"\nprocview:  {procview.__version__}\n" in done.stdout
-    assert "\nMemTotal:" in done.stdout
-    assert "/run/procview: the slots are removed" in done.stdout
-    assert done.stdout.endswith("left behind:\nthat is all\n"), done.stdout + done.stderr
+    name = new_name()
+    cgroup = Cgroup.create(name)
+    try:
+        done = subprocess.run(
+            in_cgroup(cgroup, ["unshare", "--mount", "sh", "-c", BOOT, "sh", str(deb.file), str(place), TRIAL, name]),
+            capture_output=True, text=True, timeout=500, check=False, env=os.environ | {VARIABLE: SESSION},
+        )  # fmt: skip
+    finally:
+        remove_trees(name)  # in the hierarchies where nspawn has made some itself
+        cgroup.remove()
+    said = done.stdout
+    assert done.returncode == 0, said + done.stderr
+    assert "\ninstalled: active enabled\n" in said, said
+    assert "failed\n" not in said.replace("readers: 0 failed\n", ""), said
+    if tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2]) >= (6, 9):
+        assert "\nreaders: 0 failed\n" in said, said
+    assert "\nupgraded: another daemon\nupgraded: active\n" in said, said
+    assert "/run/procview: the slots are removed\n" in said, said
+    assert "\nremoved: inactive\nremoved: the configuration is kept\n" in said, said
+    assert said.endswith("left behind:\nthat is all\n"), said
 
 
 def test_the_package_says_what_it_needs_and_what_it_takes_the_place_of(deb: Built, rpm: Built) -> None:
