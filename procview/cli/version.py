@@ -1,8 +1,6 @@
 """``procview version``: the version, and what it runs on."""
 
 import os
-import platform
-from importlib import metadata
 from importlib.machinery import EXTENSION_SUFFIXES
 
 import click
@@ -13,6 +11,8 @@ import procview
 @click.command()
 def version() -> None:
     """Print the version and what the implementation runs on."""
+    import platform
+
     from procview.fs.libfuse import libfuse_version
 
     system = os.uname()
@@ -30,6 +30,8 @@ def version() -> None:
 
 
 def _version_of(package: str) -> str:
+    from importlib import metadata  # brings in email and zipfile, for which no start of the daemon is to wait
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

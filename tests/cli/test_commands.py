@@ -126,3 +126,8 @@ sys.stderr.write(str([name for name in ("pyfuse3", "trio") if name in sys.module
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "[]"
+
+
+def test_no_start_waits_for_what_only_version_needs() -> None:
+    code = "import sys, procview.cli; print([name for name in ('importlib.metadata', 'email') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -15,6 +15,7 @@ from procview import engines
 from procview.engines import ENGINES, HOOK, Engine, EngineFile, Site, docker_runtimes, oci_hooks
 from procview.shipped import packaging_file
 from tests.packaging import schemas
+from tests.packaging.builds import files_for_engines
 from tests.session import temporary_directory
 
 ELSEWHERE = Site(
@@ -73,8 +74,7 @@ def test_a_file_for_another_place_is_as_its_engine_wants_it(site: Site) -> None:
 def test_every_schema_has_a_file_and_every_file_a_schema() -> None:
     assert set(SCHEMA_OF.values()) == set(schemas.NAMES)
     shipped = {file.template for _, file in FILES} | {"oci/hooks.json", "docker/daemon.json", "procview.toml"}
-    folder = Path(packaging_file("procview.toml")).parent
-    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == shipped
+    assert set(files_for_engines()) == shipped
 
 
 Change = Callable[[Any], object]

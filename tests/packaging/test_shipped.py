@@ -13,12 +13,17 @@ import pytest
 from procview import shipped
 from procview.engines import ENGINES
 from procview.shipped import hook_program, packaging_file
+from tests.packaging.builds import CHECKOUT, files_for_engines
 from tests.session import temporary_directory
 
-CHECKOUT = Path(shipped.__file__).parent.parent
 SITE = f"lib/python3.{sys.version_info.minor}/site-packages"
 TEMPLATES = sorted({file.template for engine in ENGINES for file in engine.files})
 PROGRAMS = ["docker/procview-runc"]
+COMPLETIONS = (
+    "bash-completion/completions/procview",
+    "fish/vendor_completions.d/procview.fish",
+    "zsh/site-functions/_procview",
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +58,14 @@ def asked(package: Path, expression: str) -> subprocess.CompletedProcess[str]:
 
 def test_an_installation_has_the_hook_and_every_file_that_is_shipped(data: Path) -> None:
     assert os.access(data / "libexec/procview/procview-hook", os.X_OK)
-    packaging = CHECKOUT / "packaging"
-    for path in packaging.rglob("*"):
-        if path.is_file():
-            there = data / "share/procview" / path.relative_to(packaging)
-            assert there.read_bytes() == path.read_bytes(), path
-            assert stat.S_IMODE(there.stat().st_mode) & 0o111 == stat.S_IMODE(path.stat().st_mode) & 0o111, path
-    assert (data / "share/man/man1/procview.1").is_file()
+    for name, path in files_for_engines().items():
+        there = data / "share/procview" / name
+        assert there.read_bytes() == path.read_bytes(), path
+        assert stat.S_IMODE(there.stat().st_mode) & 0o111 == stat.S_IMODE(path.stat().st_mode) & 0o111, path
+    for page in (CHECKOUT / "docs/man").glob("*.1"):
+        assert (data / "share/man/man1" / page.name).read_bytes() == page.read_bytes()
+    for name in COMPLETIONS:
+        assert (data / "share" / name).is_file()
 
 
 @pytest.mark.parametrize("package", [f"{SITE}/procview", "lib/python3/dist-packages/procview", "procview"])
