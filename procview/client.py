@@ -56,15 +56,26 @@ class Client:
         """The one with this id, or the one whose init has this pid."""
         return self._get(f"/v1/containers/{quote(reference, safe='')}{_query(with_load)}", {"init_pid"})
 
+    def metrics(self) -> bytes:
+        """The daemon's numbers, in Prometheus' text format."""
+        status, body = self._exchange("GET", "/metrics")
+        if status != 200:
+            self._understood(status, body, set())  # raises
+        return body
+
     def _get(self, target: str, expected: set[str]) -> Answer:
         return self._ask("GET", target, expected)
 
     def _ask(self, method: Literal["GET"], target: str, expected: set[str]) -> Answer:
+        status, body = self._exchange(method, target)
+        return self._understood(status, body, expected)
+
+    def _exchange(self, method: Literal["GET"], target: str) -> tuple[int, bytes]:
         connection = _Connection(self._path, self._seconds)
         try:
             connection.request(method, target, headers={"Connection": "close"})
             response = connection.getresponse()
-            status, body = response.status, response.read(_MOST_BYTES)
+            return response.status, response.read(_MOST_BYTES)
         except TimeoutError:
             raise NoDaemonError(
                 f"no answer from {self._path} within {self._seconds:g} s: the daemon hangs, or the host is overloaded; "
@@ -78,7 +89,6 @@ class Client:
             raise AskingError(f"{self._path}: no reply of HTTP: {type(error).__name__}: {error!s:.200}") from None
         finally:
             connection.close()
-        return self._understood(status, body, expected)
 
     def _why_not(self, error: OSError) -> str:
         text = f"cannot connect to {self._path}: {error.strerror}; "

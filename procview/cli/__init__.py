@@ -13,6 +13,7 @@ from procview.cli import (
     detach,
     install,
     leave,
+    metrics,
     render,
     serve,
     status,
@@ -40,6 +41,7 @@ main.add_command(detach.detach)
 main.add_command(check.check)
 main.add_command(status.status)
 main.add_command(top.top)
+main.add_command(metrics.metrics)
 main.add_command(install.install)
 main.add_command(install.uninstall)
 main.add_command(render.render)

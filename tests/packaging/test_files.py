@@ -74,7 +74,8 @@ def test_a_file_for_another_place_is_as_its_engine_wants_it(site: Site) -> None:
 def test_every_schema_has_a_file_and_every_file_a_schema() -> None:
     assert set(SCHEMA_OF.values()) == set(schemas.NAMES)
     shipped = {file.template for _, file in FILES} | {"oci/hooks.json", "docker/daemon.json", "procview.toml"}
-    assert set(files_for_engines()) == shipped
+    by_hand = {"systemd/procview-metrics.service", "prometheus/procview.rules.yml", "grafana/procview.json"}
+    assert set(files_for_engines()) == shipped | by_hand
 
 
 Change = Callable[[Any], object]
@@ -219,6 +220,17 @@ def test_the_unit_runs_the_program_that_installed_it_and_guards_special_characte
     assert unit["ExecStop"] == "-" + start.format("leave") + " %n"
     assert unit["ExecStopPost"] == start.format("withdraw") + " --unless-served"
     assert unit["ExecReload"] == "/bin/kill -HUP $MAINPID"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze here")
+def test_systemd_has_nothing_to_say_against_the_unit_for_metrics() -> None:
+    text = template("systemd/procview-metrics.service")
+    with temporary_directory() as directory:
+        path = directory / "procview-metrics.service"
+        path.write_text(text.replace("/usr/bin/procview", "/bin/sh"), encoding="utf-8")
+        argv = ["systemd-analyze", "verify", "--man=no", str(path)]
+        result = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze here")
