@@ -159,6 +159,7 @@ class TestDaemon:
         with temporary_directory() as directory:
             daemon = Daemon.start(directory)
             try:
+                daemon.listens()
                 done = daemon.command("status", *daemon.options)
                 assert done.returncode in (0, 1), done.stderr  # others' containers may be on this host, in any state
                 assert f"pid {daemon.process.pid}," in done.stdout

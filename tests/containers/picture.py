@@ -156,6 +156,7 @@ def main() -> int:
         undo.callback(session.remove_directory, _PLACE)
         daemon = Daemon.start(_PLACE)
         undo.callback(daemon.stop)
+        daemon.listens()
         outer = Cgroup.create(session.new_name())
         undo.callback(outer.remove)
         pids = [undo.enter_context(_running(wanted, outer, daemon)) for wanted in CONTAINERS]

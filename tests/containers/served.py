@@ -81,6 +81,15 @@ class Daemon:
         """Its log."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
+    def listens(self) -> "Daemon":
+        """Wait for its control socket, which comes after the views."""
+        deadline = time.monotonic() + _SECONDS
+        while not (self.run_directory / "control.sock").exists():
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.01)
+        return self
+
     def descriptors(self) -> int:
         """How many files it has open."""
         return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
