@@ -6,6 +6,7 @@ docs/operations.md, "The control socket", has the requests and what comes back. 
 import http.client
 import json
 import socket
+from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -15,6 +16,14 @@ _MOST_BYTES = 256 << 20
 """What a reply may be: the daemon is trusted, whoever listens in its place after it is not."""
 
 Answer = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """All containers, and when the daemon looked at them, in seconds of CLOCK_MONOTONIC."""
+
+    monotonic_seconds: float
+    containers: list[Answer]
 
 
 class AskingError(Exception):
@@ -45,12 +54,17 @@ class Client:
         """Of the daemon itself. Raises AskingError, as all of these do."""
         return self._get("/v1/status", {"version", "pid", "reads"})
 
-    def containers(self, *, with_load: bool = False) -> list[Answer]:
+    def containers(self, *, with_load: bool = False) -> Seen:
         """All that run, by their inits' pids; ``with_load`` has the daemon sample their loads from now on."""
-        answer = self._get(f"/v1/containers{_query(with_load)}", {"containers"})["containers"]
-        if not isinstance(answer, list) or not all(isinstance(fact, dict) and "init_pid" in fact for fact in answer):
+        answer = self._get(f"/v1/containers{_query(with_load)}", {"containers", "monotonic_seconds"})
+        when, facts = answer["monotonic_seconds"], answer["containers"]
+        if (
+            not isinstance(when, int | float)
+            or not isinstance(facts, list)
+            or not all(isinstance(fact, dict) and "init_pid" in fact for fact in facts)
+        ):
             raise AskingError(f"{self._path}: no list of containers came back")
-        return answer
+        return Seen(float(when), facts)
 
     def container(self, reference: str, *, with_load: bool = False) -> Answer:
         """The one with this id, or the one whose init has this pid."""

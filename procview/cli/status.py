@@ -46,7 +46,7 @@ def status(as_json: bool, settings: "Settings") -> None:
 
     client = Client(Skeleton(settings.run_directory).control_socket, has_socket=settings.control)
     try:
-        daemon, containers = client.status(), client.containers()
+        daemon, containers = client.status(), client.containers().containers
     except AskingError as error:
         if as_json:
             click.echo(json.dumps({"error": str(error)}, indent=2))

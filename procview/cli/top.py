@@ -28,10 +28,10 @@ _SORTS = ["cpu", "memory", "swap", "throttling", "pressure", "load", "reads", "n
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.5, 3600),
+    type=click.FloatRange(1, 3600),
     default=2.0,
     show_default=True,
-    help="Time between two looks.",
+    help="Time between two looks, at least 1.",
 )
 @click.option("-b", "--once", is_flag=True, help="Print one table, of one interval, and end.")
 @settings_options

@@ -115,10 +115,10 @@ class Api:
 
     async def _containers(self, request: Request) -> Response:
         with_load = _wants_load(request)
-        facts = await _in_thread(partial(self._census.facts, with_load=with_load))
+        when, facts = await _in_thread(partial(self._census.facts, with_load=with_load))
         if with_load:
             self._served.loads_were_read()
-        return Response.of(200, {"containers": facts})
+        return Response.of(200, {"monotonic_seconds": when, "containers": facts})
 
     async def _container(self, request: Request, reference: str) -> Response:
         action = "container"

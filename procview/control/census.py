@@ -97,13 +97,17 @@ class Census:
         except (NotFoundError, OSError):
             return None
 
-    def facts(self, *, with_load: bool = False) -> list[Fact]:
-        """All of them, by their inits' pids; those that end meanwhile are left out."""
+    def facts(self, *, with_load: bool = False) -> tuple[float, list[Fact]]:
+        """When they were found, in seconds of CLOCK_MONOTONIC, and all of them, by their inits' pids.
+
+        Those that end meanwhile are left out.
+        """
         when, facts = self._facts.get(with_load, (float("-inf"), []))
         if time.monotonic() - when > FRESH_SECONDS:
             facts = self._look(with_load)
-            self._facts[with_load] = time.monotonic(), facts
-        return facts
+            when = time.monotonic()
+            self._facts[with_load] = when, facts
+        return when, facts
 
     def _look(self, with_load: bool) -> list[Fact]:
         known = self._known()

@@ -16,12 +16,16 @@ FIRST_SECONDS = 1.0
 
 
 @dataclass
-class _Latest:
+class Latest:
     """What the asking thread has found last."""
 
     now: Poll
     before: Poll | None = None
     failure: str | None = None
+
+    def followed_by(self, now: Poll) -> "Latest":
+        """Where the daemon has not looked at containers anew, as somebody else had just asked, rates stay."""
+        return Latest(now, self.before if now.looked_seconds <= self.now.looked_seconds else self.now)
 
     def state(self) -> State:
         return State(self.now, self.before, self.failure, time.time())
@@ -33,7 +37,7 @@ class _Asking(threading.Thread):
     def __init__(self, client: Client, first: Poll, seconds: float, terminal: Terminal) -> None:
         super().__init__(name="asking", daemon=True)
         self._client = client
-        self._latest = _Latest(first)
+        self._latest = Latest(first)
         self._seconds = seconds
         self._terminal = terminal
         self._over = threading.Event()
@@ -50,11 +54,11 @@ class _Asking(threading.Thread):
             patience = self._seconds
             now = self._latest.now
             try:
-                self._latest = _Latest(poll(self._client), now)
+                self._latest = self._latest.followed_by(poll(self._client))
             except AskingError as error:
-                self._latest = _Latest(now, self._latest.before, str(error))
+                self._latest = Latest(now, self._latest.before, str(error))
             except Exception as error:  # whatever it is, the screen says it and goes on
-                self._latest = _Latest(now, self._latest.before, f"{type(error).__name__}: {error}")
+                self._latest = Latest(now, self._latest.before, f"{type(error).__name__}: {error}")
             if not self._over.is_set():
                 self._terminal.tell()
 

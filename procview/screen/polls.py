@@ -31,9 +31,12 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """What came back. ``at_seconds`` is of CLOCK_MONOTONIC, ``wall_seconds`` since 1970."""
+    """What came back. The first two are of CLOCK_MONOTONIC, ``wall_seconds`` since 1970."""
 
-    at_seconds: float
+    asked_seconds: float
+    """When the daemon was asked how it is."""
+    looked_seconds: float
+    """When the daemon looked at the containers: up to a second ago, if somebody else had asked."""
     wall_seconds: float
     status: Answer
     containers: list[Answer]
@@ -42,11 +45,9 @@ class Poll:
 
 def poll(client: Client) -> Poll:
     """Ask once. Raises AskingError."""
-    status = client.status()
-    begin = time.monotonic()
-    containers = client.containers(with_load=True)
-    # The daemon has looked at the containers one after the other, somewhere in between.
-    return Poll((begin + time.monotonic()) / 2, time.time(), status, containers, host_now())
+    status, asked = client.status(), time.monotonic()
+    seen = client.containers(with_load=True)
+    return Poll(asked, seen.monotonic_seconds, time.time(), status, seen.containers, host_now())
 
 
 def host_now(proc: str = "/proc", percent: Callable[[], float] = psutil.cpu_percent) -> Host:

@@ -106,7 +106,7 @@ class Summary:
 def rows(now: Poll, before: Poll | None) -> list[Row]:
     """One for each container of ``now``, in its order."""
     earlier = {} if before is None else {_key(fact): fact for fact in before.containers}
-    seconds = 0.0 if before is None else now.at_seconds - before.at_seconds
+    seconds = 0.0 if before is None else now.looked_seconds - before.looked_seconds
     return [_row(fact, earlier.get(_key(fact), {}), seconds, now.wall_seconds) for fact in now.containers]
 
 
@@ -114,7 +114,7 @@ def summary(now: Poll, before: Poll | None) -> Summary:
     """``before`` may be of another daemon."""
     status = now.status
     then: Answer = {} if before is None else before.status
-    seconds = 0.0 if before is None else now.at_seconds - before.at_seconds
+    seconds = 0.0 if before is None else now.asked_seconds - before.asked_seconds
     same = then.get("pid") == status.get("pid")
     return Summary(
         version=str(status.get("version")),

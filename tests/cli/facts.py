@@ -72,7 +72,7 @@ def made_poll(*facts: Mapping[str, Any], at: float = 100.0, **changes: Any) -> P
     """What came back ``at`` seconds. The host has 16 GiB and 8 CPUs."""
     host = Host(cpus=8, cpu_used=2.0, memory_total_bytes=16 << 30, memory_available_bytes=8 << 30, swap_total_bytes=0,
                 swap_used_bytes=0, load_averages=(1.0, 2.0, 3.0), up_seconds=7200.0)  # fmt: skip
-    return Poll(at, 1767225600.0 + at, status(**changes), [dict(one) for one in facts], host)
+    return Poll(at, at, 1767225600.0 + at, status(**changes), [dict(one) for one in facts], host)
 
 
 Answers = dict[str, tuple[int, bytes]]
@@ -81,7 +81,7 @@ Answers = dict[str, tuple[int, bytes]]
 
 def answers(*facts: Mapping[str, Any], **changes: Any) -> Answers:
     """Of a daemon that is well."""
-    containers = json.dumps({"containers": facts}).encode()
+    containers = json.dumps({"monotonic_seconds": 5.0, "containers": facts}).encode()
     return {
         "/v1/status": (200, json.dumps(status(**changes)).encode()),
         "/v1/containers": (200, containers),

@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.cli.facts import answers, fact, served
 from tests.containers.served import Daemon
 from tests.daemon.process import needs_mount
 from tests.session import temporary_directory
+from tests.timing import patient
 
 COMMAND = [sys.executable, "-m", "procview"]
 
@@ -114,7 +116,7 @@ def test_a_refusal_is_told_in_the_daemons_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b"\xff", b"[" * 100_000])
 def test_what_is_not_procviews_is_an_error(tmp_path: Path, body: bytes) -> None:
     path = tmp_path / "control.sock"
-    with served(path, {"/v1/status": (200, body), "/v1/containers": (200, b'{"containers": [1]}')}):
+    with served(path, {"/v1/status": (200, body), "/v1/containers": (200, b'{"monotonic_seconds": 1, "containers": [1]}')}):
         with pytest.raises(AskingError, match="a body that is not procview's"):
             Client(str(path)).status()
         with pytest.raises(AskingError, match="no list of containers"):
@@ -165,6 +167,10 @@ class TestDaemon:
                 assert f"pid {daemon.process.pid}," in done.stdout
                 assert "None" not in done.stdout
                 told = json.loads(daemon.command("status", "--json", *daemon.options).stdout)["daemon"]
+                client = Client(f"{daemon.run_directory}/control.sock")
+                seen = client.containers()
+                assert 0 <= time.monotonic() - seen.monotonic_seconds < patient(60)
+                assert client.containers().monotonic_seconds >= seen.monotonic_seconds
                 bounds = [bucket["up_to_usec"] for bucket in told["renders"]]
                 assert bounds[-1] is None
                 assert bounds[:-1] == sorted(bounds[:-1])

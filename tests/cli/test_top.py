@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from procview.amounts import bytes_text, count_text, percent_text, span_text
 from procview.cli.top import _SORTS
 from procview.screen.controls import SORT_KEYS, Controls, Page, Sort
+from procview.screen.live import Latest
 from procview.screen.page import State, lines
 from procview.screen.polls import Poll, host_now
 from procview.screen.rows import Row, rows, summary
@@ -83,6 +84,14 @@ class TestNumbers:
         (row,) = rows(made_poll(fact(reads=3), at=102.0), made_poll(fact(reads=100)))
         assert row.reads_per_second is None
         assert summary(made_poll(reads=1, at=102.0), made_poll(reads=5)).reads_per_second is None
+
+    def test_an_answer_that_others_were_given_a_moment_ago_leaves_the_rates_as_they_are(self) -> None:
+        first, second = made_poll(fact()), made_poll(fact(reads=140), at=102.0)
+        latest = Latest(first).followed_by(second)
+        again = latest.followed_by(made_poll(fact(reads=140), at=102.0))
+        (row,) = rows(again.now, again.before)
+        assert row.reads_per_second == pytest.approx(20)
+        assert latest.followed_by(made_poll(fact(reads=140), at=104.0)).before is second
 
     def test_without_a_quota_the_limit_is_the_cpus_that_it_sees(self) -> None:
         now = made_poll(fact(cpu_quota=None, cpus=4, cpu_usage_usec=3_000_000), at=102.0)
@@ -334,7 +343,7 @@ class TestCommand:
 
     def test_without_a_terminal_names_are_whole(self, tmp_path: Path) -> None:
         with served(tmp_path / "control.sock", answers(fact("y" * 64), fact("web", 2))):
-            words = [sys.executable, "-m", "procview", "top", "--run-directory", str(tmp_path), "--seconds", "0.5"]
+            words = [sys.executable, "-m", "procview", "top", "--run-directory", str(tmp_path), "--seconds", "1"]
             words += ["--sort", "name"]
             done = subprocess.run(words, capture_output=True, text=True, check=True, env=without_size())
         shown = done.stdout.splitlines()
@@ -342,7 +351,7 @@ class TestCommand:
 
     def test_a_character_set_without_the_names_characters_is_no_error(self, tmp_path: Path) -> None:
         with served(tmp_path / "control.sock", answers(fact("短い"))):
-            words = [sys.executable, "-m", "procview", "top", "--run-directory", str(tmp_path), "--seconds", "0.5"]
+            words = [sys.executable, "-m", "procview", "top", "--run-directory", str(tmp_path), "--seconds", "1"]
             done = subprocess.run(
                 words, capture_output=True, check=True, env=without_size() | {"PYTHONIOENCODING": "ascii"}
             )

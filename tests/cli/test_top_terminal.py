@@ -49,7 +49,7 @@ def container(directory: Path, daemon: Daemon) -> Iterator[Container]:
 
 
 def top(daemon: Daemon, *options: str, columns: int = 80, rows: int = 24, **environment: str) -> Program:
-    words = ["top", "--seconds", "0.5", *daemon.options, *options]
+    words = ["top", "--seconds", "1", *daemon.options, *options]
     return Program([*COMMAND, *words], columns=columns, rows=rows, **environment)
 
 
@@ -215,7 +215,7 @@ def test_on_a_dumb_terminal_and_without_one_it_prints_one_table(daemon: Daemon, 
         assert b"\x1b" not in program.screen.raw
         assert name[:11] in program.screen.said
         is_as_before(program)
-    words = [*COMMAND, "top", "--seconds", "0.5", "--filter", name, *daemon.options]
+    words = [*COMMAND, "top", "--seconds", "1", "--filter", name, *daemon.options]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=without_size())
     assert (done.returncode, done.stderr) == (0, "")
     line = next(line for line in done.stdout.splitlines() if line[2:].startswith(f"{name} "))
