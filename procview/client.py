@@ -7,8 +7,7 @@ import http.client
 import json
 import socket
 from dataclasses import dataclass
-from typing import Any, Literal
-from urllib.parse import quote
+from typing import Any
 
 ANSWER_SECONDS = 10.0
 """How long a reply may take. With thousands of containers the daemon looks at each."""
@@ -35,7 +34,7 @@ class NoDaemonError(AskingError):
 
 
 class RefusedError(AskingError):
-    """The daemon has understood, and will not: 403 the policy forbids it, 404 there is no such container, …"""
+    """The daemon has understood, and will not: 403 the policy forbids it, 503 too many ask."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -56,7 +55,7 @@ class Client:
 
     def containers(self, *, with_load: bool = False) -> Seen:
         """All that run, by their inits' pids; ``with_load`` has the daemon sample their loads from now on."""
-        answer = self._get(f"/v1/containers{_query(with_load)}", {"containers", "monotonic_seconds"})
+        answer = self._get("/v1/containers" + ("?load=true" if with_load else ""), {"containers", "monotonic_seconds"})
         when, facts = answer["monotonic_seconds"], answer["containers"]
         if (
             not isinstance(when, int | float)
@@ -66,28 +65,21 @@ class Client:
             raise AskingError(f"{self._path}: no list of containers came back")
         return Seen(float(when), facts)
 
-    def container(self, reference: str, *, with_load: bool = False) -> Answer:
-        """The one with this id, or the one whose init has this pid."""
-        return self._get(f"/v1/containers/{quote(reference, safe='')}{_query(with_load)}", {"init_pid"})
-
     def metrics(self) -> bytes:
         """The daemon's numbers, in Prometheus' text format."""
-        status, body = self._exchange("GET", "/metrics")
+        status, body = self._exchange("/metrics")
         if status != 200:
             self._understood(status, body, set())  # raises
         return body
 
     def _get(self, target: str, expected: set[str]) -> Answer:
-        return self._ask("GET", target, expected)
-
-    def _ask(self, method: Literal["GET"], target: str, expected: set[str]) -> Answer:
-        status, body = self._exchange(method, target)
+        status, body = self._exchange(target)
         return self._understood(status, body, expected)
 
-    def _exchange(self, method: Literal["GET"], target: str) -> tuple[int, bytes]:
+    def _exchange(self, target: str) -> tuple[int, bytes]:
         connection = _Connection(self._path, self._seconds)
         try:
-            connection.request(method, target, headers={"Connection": "close"})
+            connection.request("GET", target, headers={"Connection": "close"})
             response = connection.getresponse()
             return response.status, response.read(_MOST_BYTES)
         except TimeoutError:
@@ -133,7 +125,3 @@ class _Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
-
-
-def _query(with_load: bool) -> str:
-    return "?load=true" if with_load else ""

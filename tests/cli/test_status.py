@@ -116,7 +116,9 @@ def test_a_refusal_is_told_in_the_daemons_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b"\xff", b"[" * 100_000])
 def test_what_is_not_procviews_is_an_error(tmp_path: Path, body: bytes) -> None:
     path = tmp_path / "control.sock"
-    with served(path, {"/v1/status": (200, body), "/v1/containers": (200, b'{"monotonic_seconds": 1, "containers": [1]}')}):
+    with served(
+        path, {"/v1/status": (200, body), "/v1/containers": (200, b'{"monotonic_seconds": 1, "containers": [1]}')}
+    ):
         with pytest.raises(AskingError, match="a body that is not procview's"):
             Client(str(path)).status()
         with pytest.raises(AskingError, match="no list of containers"):
@@ -146,12 +148,6 @@ def test_one_that_speaks_another_language_is_an_error(tmp_path: Path) -> None:
             connection.sendall(b"220 smtp\r\n\r\n")
         assert "no reply of HTTP" in asked.communicate()[1]
         assert asked.returncode == 2
-
-
-def test_an_id_with_odd_characters_is_asked_for_as_it_is(tmp_path: Path) -> None:
-    path = tmp_path / "control.sock"
-    with served(path, {"/v1/containers/a%2Fb%3Fc": (200, json.dumps(fact("a/b?c")).encode())}):
-        assert Client(str(path)).container("a/b?c")["id"] == "a/b?c"
 
 
 class TestDaemon:
