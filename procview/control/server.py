@@ -5,12 +5,10 @@ the size of a request, and the time for each step. Who is over a bound is answer
 him. Everything runs on the daemon's event loop, between reads that the lane leaves to it; it takes one step at a time.
 """
 
-import errno
 import json
 import logging
 import os
 import socket
-import stat
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -76,20 +74,8 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 @contextmanager
-def bound(path: str, link: str, *, stays: bool) -> Iterator[trio.socket.SocketType]:
-    """A socket at ``path`` that anyone may connect to, and a ``link`` to it. Raises OSError.
-
-    Folder and link are made, and stay if they are to: the folder is what a container binds, as a socket made anew is
-    found in it. A socket that a dead daemon left goes.
-    """
-    folder = os.path.dirname(path)
-    with suppress(FileExistsError):
-        os.mkdir(folder, 0o755)
-    if not stat.S_ISDIR(os.lstat(folder).st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
-    os.chmod(folder, 0o755)  # noqa: S103 - whatever our umask
-    with suppress(FileExistsError):
-        os.symlink(os.path.relpath(path, os.path.dirname(link)), link)
+def bound(path: str) -> Iterator[trio.socket.SocketType]:
+    """A socket at ``path`` that anyone may connect to. Raises OSError. One that a dead daemon left there goes."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         # Under another name first: whoever connects in between finds the old one or the new one, never none.
         fresh = f"{path}.{os.getpid()}"
@@ -110,9 +96,6 @@ def bound(path: str, link: str, *, stays: bool) -> Iterator[trio.socket.SocketTy
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.stat(path), ours):  # else it is a successor's
                     os.unlink(path)
-                    if not stays:
-                        os.unlink(link)
-                        os.rmdir(folder)
 
 
 class Server:

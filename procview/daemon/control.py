@@ -78,10 +78,14 @@ class Control:
         self._api = Api(self, census, metrics, policy, skeleton)
         server = Server(self._api.answer, proc=self._proc, version=procview.__version__)
         self._vitals.more = server.counters
-        place, link = self._skeleton.control_place, self._skeleton.control_socket
-        with bound(place, link, stays=self._has_slots) as listener:
-            log.info("control socket: %s", link)
-            await server.serve(listener)
+        self._skeleton.make_control()
+        try:
+            with bound(self._skeleton.control_place) as listener:
+                log.info("control socket: %s", self._skeleton.control_socket)
+                await server.serve(listener)
+        finally:
+            if not self._has_slots:
+                self._skeleton.remove_control()
 
     def read_policy(self, path: str | None) -> str | None:
         """Read the policy's file again; a bad one changes nothing, and what is wrong with it is returned."""

@@ -172,6 +172,9 @@ async def prepared(
             log.warning("removed %d views of a procview that had died", stale)
     skeleton.make(SLOT_NAMES)
     Notes(run_directory).make()
+    if settings.control:
+        with suppress(OSError):  # it is said when the socket is to be made
+            skeleton.make_control()
     if settings.compat == "lxcfs":
         compat.make(skeleton, settings.compat_directory)
     else:

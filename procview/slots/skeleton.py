@@ -14,6 +14,7 @@ exists, because the mounts in running containers are slaves of it.
 
 import errno
 import os
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -152,6 +153,32 @@ class Skeleton:
     def _write(self, names: list[str]) -> None:
         write_anew(f"{self.base}/slots", "".join(f"{name}\n" for name in names))
 
+    def make_control(self) -> None:
+        """The folder for the control socket, and the link. Raises OSError where something else is in their place.
+
+        The folder is what a container binds, so it stays when the daemon stops: a socket made anew is found in it.
+        """
+        folder = os.path.dirname(self.control_place)
+        with suppress(FileExistsError):
+            os.mkdir(folder, 0o755)
+        if not stat.S_ISDIR(os.lstat(folder).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
+        os.chmod(folder, 0o755)  # noqa: S103 - whatever our umask
+        with suppress(FileExistsError):
+            os.symlink(os.path.relpath(self.control_place, self.base), self.control_socket)
+
+    def remove_control(self) -> None:
+        """What make_control has made. Raises OSError."""
+        for path in (self.control_socket, self.control_place):
+            if os.path.lexists(path):
+                os.unlink(path)
+        try:
+            os.rmdir(os.path.dirname(self.control_place))
+        except OSError as error:
+            # A container that has bound it may have put something there, which is not ours to take away.
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise
+
     def remove(self) -> None:
         """Take everything down but ``base`` itself. Containers keep the host's files that they bound, for good.
 
@@ -165,15 +192,10 @@ class Skeleton:
         for part in ("ctl", "src"):
             for folder, _, _ in os.walk(f"{self.base}/{part}", topdown=False):
                 os.rmdir(folder)
-        for name in ("slots", "slots.new", "control.sock", "control/control.sock"):
+        for name in ("slots", "slots.new"):
             if os.path.lexists(f"{self.base}/{name}"):
                 os.unlink(f"{self.base}/{name}")
-        try:
-            os.rmdir(os.path.dirname(self.control_place))
-        except OSError as error:
-            # A container that has bound it may have put something there, which is not ours to take away.
-            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
-                raise
+        self.remove_control()
 
 
 def write_anew(path: str, text: str) -> None:

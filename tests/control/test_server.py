@@ -21,8 +21,7 @@ class _Served:
     """A server in a thread of its own; ``seen`` are the requests that it was given."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "sub" / "control.sock"
-        self.link = folder / "control.sock"
+        self.path = folder / "control.sock"
         self.seen: list[Request] = []
         self.server = Server(self._answer, version="9")
         self._ready = threading.Event()
@@ -39,7 +38,7 @@ class _Served:
 
     async def _run(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
-        with self._scope, bound(str(self.path), str(self.link), stays=True) as listener:
+        with self._scope, bound(str(self.path)) as listener:
             self._ready.set()
             await self.server.serve(listener)
 
@@ -60,7 +59,7 @@ def served(tmp_path: Path) -> Iterator[_Served]:
 
 
 def test_a_request_is_taken_apart(served: _Served) -> None:
-    reply = ask(served.link, "/v1/a%20b?load=true&x=")
+    reply = ask(served.path, "/v1/a%20b?load=true&x=")
     assert (reply.status, reply.json) == (200, {"path": "/v1/a b", "query": {"load": "true", "x": ""}})
     assert (reply.headers["Content-Type"], reply.headers["Server"]) == ("application/json", "procview/9")
     peer = served.seen[0].peer
@@ -172,16 +171,8 @@ def test_a_socket_that_somebody_left_goes_and_ones_own_goes_in_the_end(tmp_path:
         before = first.path.stat().st_ino
         with _Served(tmp_path) as second:
             assert second.path.stat().st_ino != before
-            assert ask(second.link, "/").status == 200
+            assert ask(second.path, "/").status == 200
             assert second.seen
             assert not first.seen
         assert not second.path.exists()
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["control.sock", "sub"]
-
-
-def test_a_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "sub").symlink_to("elsewhere")
-    with pytest.raises(NotADirectoryError), bound(f"{tmp_path}/sub/c.sock", f"{tmp_path}/c.sock", stays=True):
-        pass
-    assert not list((tmp_path / "elsewhere").iterdir())
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == []

@@ -261,3 +261,22 @@ def test_what_has_come_in_the_place_of_a_mount_is_left_alone(tmp_path: Path) -> 
     finally:
         while top_mount(path) is not None:
             detach(path)
+
+
+def test_a_folder_for_the_control_socket_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    skeleton = Skeleton(str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "control").symlink_to("elsewhere")
+    with pytest.raises(NotADirectoryError):
+        skeleton.make_control()
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_the_place_of_the_control_socket_is_made_once_and_goes(tmp_path: Path) -> None:
+    skeleton = Skeleton(str(tmp_path))
+    for _ in range(2):
+        skeleton.make_control()
+    assert Path(skeleton.control_socket).readlink() == Path("control/control.sock")
+    skeleton.remove_control()
+    skeleton.remove_control()
+    assert not list(tmp_path.iterdir())
