@@ -186,6 +186,13 @@ cdef class Engine:
     # --- files -------------------------------------------------------------------------------------------------
 
     def open(self, pid, str path, *, bint search=True):
+        cdef View view = self._opened(pid, path, search)
+        if view._container == NULL:
+            self._count_fallback(view)
+        return view
+
+    cdef View _opened(self, pid, str path, bint search):
+        """As open, for whoever only looks whether there is such a file."""
         cdef View view
         self._check()
         index = INDEX.get(path)
@@ -217,8 +224,6 @@ cdef class Engine:
         if placement == SEARCH_NEEDED:
             raise BlockingIOError(errnos.EAGAIN, "init of the caller's pid namespace has to be searched for")
         view._reason = placement
-        if placement != PLACED and view._path:
-            self._count_fallback(view)
         self._settle(view._container)
         return 0
 
@@ -263,7 +268,7 @@ cdef class Engine:
             return "dir"
         if path in INDEX:
             if path.startswith("proc/pressure/"):
-                self.open(pid, path)
+                self._opened(pid, path, True)
             return "file"
         if path == NODE_DIRECTORY:
             return self._nodes.kind(None, path)   # the same for everyone

@@ -18,6 +18,7 @@ cdef class Engine:
 
     cdef int _check(self) except -1
     cdef int _place(self, int pid, View view, bint search) except -1
+    cdef View _opened(self, pid, str path, bint search)
     cdef View _caller(self, pid)
     cdef void _count_fallback(self, View view)
     cdef int _settle(self, Container *container) except -1

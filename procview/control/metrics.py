@@ -130,7 +130,7 @@ class Metrics:
             "What the daemon's parts count; docs/operations.md explains each.",
             labels=["part", "event"],
         )
-        now = {"fs": {"open", "text_bytes", "blocking", "nodes"}, "control": {"open"}}
+        now = {"fs": {"open", "text_bytes", "blocking", "nodes"}, "lane": {"pending"}, "control": {"open"}}
         for part, counts in parts.items():
             for event, number in sorted(counts.items()):
                 if event not in now.get(part, ()):
