@@ -11,6 +11,8 @@ import struct
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from procview.slots.containers import namespace_of
+
 _SO_PEERPIDFD = 77
 """asm-generic/socket.h; Linux 6.5."""
 
@@ -47,10 +49,10 @@ def identify(connection: socket.socket, proc: str = "/proc") -> Peer:
         if descriptor is not None:
             stack.callback(os.close, descriptor)
         if pid > 0:
-            namespace = _namespace(proc, str(pid))
+            namespace = namespace_of(proc, str(pid), "pid")
         if descriptor is not None and _has_ended(descriptor):
             namespace = 0  # its number may have been another's when we looked
-    return Peer(pid, uid, namespace, is_of_host=namespace != 0 and namespace == _namespace(proc, "self"))
+    return Peer(pid, uid, namespace, is_of_host=namespace != 0 and namespace == namespace_of(proc, "self", "pid"))
 
 
 def _descriptor(connection: socket.socket) -> int | None:
@@ -67,10 +69,3 @@ def _has_ended(descriptor: int) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))
-
-
-def _namespace(proc: str, pid: str) -> int:
-    try:
-        return int(os.readlink(f"{proc}/{pid}/ns/pid").partition("[")[2].rstrip("]"))
-    except (OSError, ValueError):
-        return 0

@@ -59,12 +59,12 @@ def running(proc: str = "/proc") -> list[Container]:
     One whose init is not to be seen is left out: it is dying, or was made in the last instant. So is one whose
     namespaces we may not look at.
     """
-    host = _namespace(proc, "self", "pid")
-    host_mounts = {_namespace(proc, "self", "mnt"), _namespace(proc, "1", "mnt")} - {0}
+    host = namespace_of(proc, "self", "pid")
+    host_mounts = {namespace_of(proc, "self", "mnt"), namespace_of(proc, "1", "mnt")} - {0}
     found = [
         container
         for pid in sorted(int(entry) for entry in os.listdir(proc) if entry.isdecimal())
-        if (namespace := _namespace(proc, str(pid), "pid")) not in {0, host}
+        if (namespace := namespace_of(proc, str(pid), "pid")) not in {0, host}
         and (container := _container(proc, pid, namespace, host_mounts)) is not None
     ]
     # A process that has entered a dying namespace can be numbered 1 there after its init: the first one counts.
@@ -73,10 +73,10 @@ def running(proc: str = "/proc") -> list[Container]:
 
 def containing(pid: int, among: Iterable[Container], proc: str = "/proc") -> Container | None:
     """The container that process ``pid`` is in; None if it is the host's own. Raises ProcessLookupError."""
-    namespace = _namespace(proc, str(pid), "pid")
+    namespace = namespace_of(proc, str(pid), "pid")
     if not namespace:
         raise ProcessLookupError(f"no process {pid}, or its namespaces may not be read")
-    if namespace == _namespace(proc, "self", "pid"):
+    if namespace == namespace_of(proc, "self", "pid"):
         return None
     for container in among:
         if container.pid_namespace == namespace:
@@ -88,7 +88,7 @@ def is_running(container: Container, proc: str = "/proc") -> bool:
     """Whether its init is still there, and not another process with the same number."""
     pid = str(container.pid)
     # A dead process that nobody has reaped still has its pid namespace, but no other.
-    return _namespace(proc, pid, "pid") == container.pid_namespace and _namespace(proc, pid, "mnt") != 0
+    return namespace_of(proc, pid, "pid") == container.pid_namespace and namespace_of(proc, pid, "mnt") != 0
 
 
 def _container(proc: str, pid: int, namespace: int, host_mounts: set[int]) -> Container | None:
@@ -98,10 +98,10 @@ def _container(proc: str, pid: int, namespace: int, host_mounts: set[int]) -> Co
         if status["NSpid"].split()[-1] != "1" or status["State"].startswith(("Z", "X")):
             return None
         name = name_in(_lines(f"{proc}/{pid}/cgroup")) or status["Name"]
-        mounts = _namespace(proc, str(pid), "mnt")
+        mounts = namespace_of(proc, str(pid), "mnt")
         parent = _parent(proc, pid)
         # All of it was about one process, if its number still means the same namespace.
-        if not mounts or _namespace(proc, str(pid), "pid") != namespace:
+        if not mounts or namespace_of(proc, str(pid), "pid") != namespace:
             return None
     except (OSError, KeyError, IndexError):
         return None
@@ -114,7 +114,7 @@ def _lines(path: str) -> list[str]:
         return file.read().split("\n")
 
 
-def _namespace(proc: str, pid: str, kind: str) -> int:
+def namespace_of(proc: str, pid: str, kind: str) -> int:
     """The inode number of a namespace of process ``pid``; 0 if it is gone, or may not be read."""
     try:
         return int(os.readlink(f"{proc}/{pid}/ns/{kind}").partition("[")[2].rstrip("]"))
