@@ -79,7 +79,7 @@ class Notes:
                 if note is None:
                     over = time.time() - seen.st_mtime > _HALF_WRITTEN_SECONDS
                 else:
-                    over = _start_ticks(proc, note.pid) != note.start_ticks
+                    over = start_ticks_of(proc, note.pid) != note.start_ticks
                 # It may have been written anew meanwhile, for the next container of that number.
                 if over and os.path.samestat(seen, os.lstat(path)):
                     os.unlink(path)
@@ -112,7 +112,7 @@ def _note(text: bytes) -> Note | None:
         return None
 
 
-def _start_ticks(proc: str, pid: int) -> int | None:
+def start_ticks_of(proc: str, pid: int) -> int | None:
     """When the process started, in ticks since the host's boot; None if there is none."""
     try:
         with open(f"{proc}/{pid}/stat", "rb") as file:

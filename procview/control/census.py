@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from procview._fast.engine import Engine
+from procview.notes import start_ticks_of
 from procview.slots.containers import (
     Container,
     Slot,
@@ -199,18 +200,11 @@ class Census:
 
     def _since(self, pid: int, known: "Known | None") -> str | None:
         """When its init started, by the wall's clock as it is now."""
-        ticks = known["init_start_ticks"] if known is not None else self._start_ticks(pid)
+        ticks = known["init_start_ticks"] if known is not None else start_ticks_of(self._proc, pid)
         if ticks is None:
             return None
         seconds = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
         return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-    def _start_ticks(self, pid: int) -> int | None:
-        try:
-            with open(f"{self._proc}/{pid}/stat", "rb") as file:
-                return int(file.read().rpartition(b")")[2].split()[19])
-        except (OSError, IndexError, ValueError):
-            return None
 
     def _lines(self, pid: int, path: str) -> dict[str, int]:
         """Lines of a file like meminfo, in bytes."""
