@@ -30,6 +30,7 @@ MOST_SLICES = 300
 """Of one thread: each is looked for in every rendering."""
 
 _NUMBER = re.compile(rb"[0-9]+(?:\.[0-9]+)?")
+_SAMPLED_IN_STAT = re.compile(rb"^procs_(running|blocked) .*$", re.MULTILINE)
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
@@ -126,9 +127,13 @@ def shape(text: bytes | str) -> bytes | str:
 
 
 def numbers(path: str, text: bytes) -> list[float]:
-    """Those that two daemons must agree on: each of them takes its own samples for the load averages."""
+    """Those that two daemons must agree on. Each takes its own samples of what runs and what is blocked: the reader
+    itself is found running by one and asleep by the other.
+    """
+    if path.endswith("proc/stat"):
+        text = _SAMPLED_IN_STAT.sub(b"", text)
     found = [float(number) for number in _NUMBER.findall(text)]
-    return found[3:] if path.endswith("proc/loadavg") else found
+    return found[4:] if path.endswith("proc/loadavg") else found
 
 
 def agree(path: str, before: bytes | str, between: bytes | str, after: bytes | str) -> bool:

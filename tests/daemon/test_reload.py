@@ -42,7 +42,7 @@ def test_another_mount_needs_a_restart(place: Place) -> None:
     place.config.write_text('mount = "/run/elsewhere"\n')
     daemon.process.send_signal(signal.SIGHUP)
     daemon.says("configuration reloaded")
-    assert "needs a restart" in daemon.said
+    daemon.says("needs a restart")
     daemon.process.send_signal(signal.SIGHUP)
     eventually(lambda: daemon.said.count("needs a restart") == 2, "the same line again")
     assert (place.mount / "proc/uptime").read_bytes()
