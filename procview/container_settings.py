@@ -5,17 +5,18 @@ read in for the first time, so all here is quick and waits for nobody.
 """
 
 import fnmatch
-import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from procview.logs import Log
 from procview.notes import Note, Notes
+from procview.printable import printable
 from procview.settings import PER_CONTAINER, Settings, told
-from procview.slots.containers import name_in, printable
+from procview.slots.containers import name_in
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 ANNOTATION_PREFIX = "org.procview."
 
@@ -117,7 +118,7 @@ class Rules:
         subject = self.subject(pid_namespace, start_ticks, cgroups)
         chosen = self.choose(subject)
         for mistake in chosen.mistakes:
-            log.warning("container %s: %s", printable(subject.name), mistake, extra={"event": "annotation"})
+            log.warning("annotation-refused", "container %s: %s", printable(subject.name), mistake)
         return {key: choice.value for key, choice in chosen.settings.items()}
 
 

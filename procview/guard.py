@@ -13,7 +13,6 @@ standard input. On it come lines: ``watch DEVICE MOUNT`` before views are publis
 """
 
 import contextlib
-import logging
 import os
 import select
 import signal
@@ -25,12 +24,13 @@ import time
 from typing import NamedTuple
 
 from procview import logs
+from procview.logs import Log
 from procview.mounts import clone_tree, waiting_requests
 from procview.slots.publish import cut_off, withdraw
 from procview.slots.skeleton import Skeleton
 from procview.starvation import Starvation, threads_of
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 LOOK_SECONDS = 0.25
 """With what hang_seconds is by default, a hang is over in less than a second."""
@@ -97,13 +97,13 @@ class Guard:
             pid = self._daemon()
             daemon = os.pidfd_open(pid)
         except OSError as error:
-            log.error("the daemon cannot be killed: %s", error)
+            log.error("kill-failed", "the daemon cannot be killed: %s", error)
             return
         # Nobody else has its number: were it dead, the socket would be closed.
         try:
             if not select.select([self._channel], [], [], 0)[0]:
                 signal.pidfd_send_signal(daemon, signal.SIGKILL)
-                log.error("pid %d, the daemon, is killed", pid)
+                log.error("daemon-killed", "pid %d, the daemon, is killed", pid)
         finally:
             os.close(daemon)
 
@@ -145,7 +145,7 @@ class Guard:
         if not answer:
             return self._let_go("the daemon has died")
         # Also where this guard was slow to start, and has pinned the mount of the next daemon, under the same number.
-        log.info("the daemon has died, and another one answers in its place: its views stay")
+        log.info("daemon-replaced", "the daemon has died, and another one answers in its place: its views stay")
         return 0
 
     def _hangs(self) -> bool:
@@ -200,10 +200,10 @@ class Guard:
         """Take this daemon's views out of all containers, then its mount away, and end its connection."""
         try:
             count = withdraw(self._skeleton, self._device)
-            log.error("%s: %d views are withdrawn, containers read the host's files", why, count)
+            log.error("views-withdrawn", "%s: %d views are withdrawn, containers read the host's files", why, count)
             cut_off(self._mount, self._device)
         except OSError as error:
-            log.error("%s, and taking its views away failed: %s", why, error)
+            log.error("withdraw-failed", "%s, and taking its views away failed: %s", why, error)
             return 1
         return LET_GO_STATUS
 

@@ -7,7 +7,6 @@ later is told by when it started. Reads besides /proc/<pid>/stat of the inits na
 """
 
 import json
-import logging
 import os
 import stat
 import time
@@ -16,7 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-log = logging.getLogger(__name__)
+from procview.logs import Log
+
+log = Log(__name__)
 
 MOST_BYTES = 1 << 14
 _HALF_WRITTEN_SECONDS = 60.0
@@ -54,7 +55,12 @@ class Notes:
         except FileExistsError:
             return
         except OSError as error:
-            log.warning("%s: %s: images and annotations of containers will not be known", self.folder, error.strerror)
+            log.warning(
+                "notes-missing",
+                "%s: %s: images and annotations of containers will not be known",
+                self.folder,
+                error.strerror,
+            )
 
     def remove(self) -> None:
         """Remove the folder with all that is in it. Raises OSError."""

@@ -4,13 +4,14 @@ Own code, because it is one sendmsg: the wrappers on PyPI are either unmaintaine
 """
 
 import array
-import logging
 import os
 import socket
 import struct
 from collections.abc import Sequence
 
-log = logging.getLogger(__name__)
+from procview.logs import Log
+
+log = Log(__name__)
 
 _PATIENCE_USEC = 200_000
 """How long a message with descriptors waits for room in the manager's queue. Any other is dropped instead."""
@@ -56,10 +57,10 @@ class Notifier:
         except OSError as error:
             if not self._silent:
                 log.warning(
+                    "manager-lost",
                     "NOTIFY_SOCKET does not take messages: %s; whoever started this daemon may be gone, and would "
                     "then neither start it again nor keep anything for the next one",
                     error,
-                    extra={"event": "notify"},
                 )
             self._silent = True
             return False

@@ -5,14 +5,14 @@ systemd and by ``procview supervise``. Touches the environment, NOTIFY_SOCKET, a
 """
 
 import fcntl
-import logging
 import os
 import re
 from collections.abc import Iterable
 
+from procview.logs import Log
 from procview.notify import Notifier
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 FIRST = 3
 """Where descriptors that were handed in begin (SD_LISTEN_FDS_START)."""
@@ -76,7 +76,7 @@ class Store:
         """
         if (why := self._no_store()) is not None:
             if not self._said_why_not:
-                log.info("%s: when this daemon dies, the next one starts anew", why)
+                log.info("takeover-impossible", "%s: when this daemon dies, the next one starts anew", why)
             self._said_why_not = True
             return False
         return self.notifier.send("FDSTORE=1", "FDPOLL=0", f"FDNAME={_checked(name)}", descriptors=[fd])
@@ -91,7 +91,7 @@ class Store:
         A connection that nobody serves must not stay open: its readers would wait for ever.
         """
         for name, fd in self._handed_in:
-            log.info("a descriptor named %r was handed in, which is of no use here: closed", name)
+            log.info("descriptor-unknown", "a descriptor named %r was handed in, which is of no use here: closed", name)
             os.close(fd)
         self._handed_in = []
         for name in sorted(self._known - self._asked_for):
@@ -125,26 +125,41 @@ def _handed_in(count: str | None, pid: str | None, names: str | None) -> list[tu
         return []
     if pid != str(os.getpid()):
         # Not odd: a program between the manager and us has left the variables as they were.
-        log.info("LISTEN_PID is %.40r, and this is process %d: the descriptors are another's", pid, os.getpid())
+        log.info(
+            "descriptors-refused",
+            "LISTEN_PID is %.40r, and this is process %d: the descriptors are another's",
+            pid,
+            os.getpid(),
+        )
         return []
     if not _NUMBER.fullmatch(count) or not 1 <= int(count) <= MOST_DESCRIPTORS:
-        log.error("LISTEN_FDS=%.40s refused: it must be from 1 to %d", count, MOST_DESCRIPTORS)
+        log.error("descriptors-refused", "LISTEN_FDS=%.40s refused: it must be from 1 to %d", count, MOST_DESCRIPTORS)
         return []
     there: list[int] = []
     for fd in range(FIRST, FIRST + int(count)):
         try:
             flags = fcntl.fcntl(fd, fcntl.F_GETFD)
         except OSError:
-            log.error("LISTEN_FDS=%s, but there is no descriptor %d: left out", count, fd)
+            log.error("descriptors-refused", "LISTEN_FDS=%s, but there is no descriptor %d: left out", count, fd)
             continue
         if flags & fcntl.FD_CLOEXEC:  # it would not have come through exec
-            log.error("LISTEN_FDS=%s, but the descriptor %d is one of this process's own: left out", count, fd)
+            log.error(
+                "descriptors-refused",
+                "LISTEN_FDS=%s, but the descriptor %d is one of this process's own: left out",
+                count,
+                fd,
+            )
             continue
         os.set_inheritable(fd, False)
         there.append(fd)
     listed = ["unknown"] * int(count) if names is None else names.split(":")
     if len(listed) != int(count) or not all(map(name_is_valid, listed)):
-        log.error("LISTEN_FDNAMES=%.200r refused: LISTEN_FDS=%s; the descriptors are closed", names, count)
+        log.error(
+            "descriptors-refused",
+            "LISTEN_FDNAMES=%.200r refused: LISTEN_FDS=%s; the descriptors are closed",
+            names,
+            count,
+        )
         for fd in there:
             os.close(fd)
         return []

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from procview.check.findings import Finding, Severity, worst
 from procview.check.looking import Report
-from procview.slots.containers import printable
+from procview.printable import printable
 
 _NAME_LENGTH = 64
 _SUMMARY_GROUPS = 3

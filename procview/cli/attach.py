@@ -140,8 +140,8 @@ def _as_dict(result: "Result") -> dict[str, Any]:
 
 def described(result: "Result") -> str:
     """What was done to one container, on one line: ``attached 3 files, 6 already attached``."""
+    from procview.printable import printable
     from procview.slots.attach import FAILED
-    from procview.slots.containers import printable
 
     if result.error is not None:
         return printable(f"failed: {result.error}")

@@ -100,8 +100,8 @@ def _explained(
     rules: "Rules", chosen: "Chosen", subject: "Subject", settings: "Settings", file: str, lines: "Lines"
 ) -> "Iterator[str]":
     from procview.container_settings import ANNOTATION_PREFIX
+    from procview.printable import printable
     from procview.settings import shown
-    from procview.slots.containers import printable
 
     def place(key: str, by: str) -> str:
         if by == "table":

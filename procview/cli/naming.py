@@ -54,7 +54,7 @@ def by_reference(reference: str, containers: "Sequence[Container]") -> "tuple[Co
 
 def unclear(name: str, fitting: "Sequence[Container]", containers: "Sequence[Container]") -> str:
     """Why ``name`` cannot be told: ``fitting`` are none, or several."""
-    from procview.slots.containers import printable
+    from procview.printable import printable
 
     if fitting:
         return f"'{printable(name)}' can be any of {_list(fitting)}; say more of it, or use --pid"

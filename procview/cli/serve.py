@@ -38,12 +38,11 @@ def serve(
     SIGHUP reads the configuration again, SIGUSR1 writes counters to the log, SIGUSR2 starts a successor that takes
     over. Wants root.
     """
-    import logging
-
     from procview import logs
     from procview.daemon import life
     from procview.fs.mount import MountError
     from procview.lock import LockedError
+    from procview.logs import Log
     from procview.settings import SettingsError
     from procview.standby import store_when_it_is_time
 
@@ -54,8 +53,8 @@ def serve(
         store = store_when_it_is_time()
         life.run(config=config, overrides=given, replace=replace, roots=roots, store=store)
     except (SettingsError, MountError, LockedError, OSError) as error:
-        logging.getLogger("procview").error("%s", error)
+        Log("procview").error("serve-failed", "%s", error)
         raise SystemExit(1) from None
     except Exception:
-        logging.getLogger("procview").exception("ended by an unexpected error")
+        Log("procview").exception("crashed", "ended by an unexpected error")
         raise SystemExit(1) from None

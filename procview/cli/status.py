@@ -66,7 +66,7 @@ def status(as_json: bool, settings: "Settings") -> None:
 
 def _text(daemon: "Answer", by_state: Counter[str], degraded: "list[Answer]", *, has_slots: bool) -> str:
     from procview.amounts import bytes_text, span_text
-    from procview.slots.containers import printable
+    from procview.printable import printable
 
     lane = "with the fast lane" if daemon.get("lane") else "by pyfuse3 alone"
     took_over = ", went on with another daemon's connection" if daemon.get("took_over") else ""
@@ -101,6 +101,6 @@ def _by_state(by_state: Counter[str]) -> str:
 
 
 def _named(fact: "Answer") -> str:
-    from procview.slots.containers import printable
+    from procview.printable import printable
 
     return printable(f"{fact.get('id')} (pid {fact['init_pid']}): {fact.get('why') or 'not as it must be'}")

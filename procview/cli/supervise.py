@@ -34,10 +34,10 @@ def supervise(
     SIGTERM ends both. SIGHUP exchanges both for what is installed now, and so reads the configuration again. SIGUSR1
     and SIGUSR2 are handed on. Wants root.
     """
-    import logging
     import sys
 
     from procview import logs
+    from procview.logs import Log
     from procview.settings import SettingsError, load
     from procview.supervisor import renewal
     from procview.supervisor.options import Options
@@ -47,14 +47,14 @@ def supervise(
     if trial:  # of the version that is installed now: all is imported, and the command line is understood
         return
     logs.set_up("info")
-    log = logging.getLogger("procview")
+    log = Log("procview")
     resumed = renewal.inherited()
     exchange = True
     if resumed is not None:
         try:
             load(config)
         except SettingsError as error:
-            log.error("configuration not reloaded, and the daemon not exchanged: %s", error)
+            log.error("reload-refused", "configuration not reloaded, and the daemon not exchanged: %s", error)
             exchange = False
     program = [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]]
     try:
@@ -67,6 +67,6 @@ def supervise(
         )
         status = supervisor.run()
     except OSError as error:
-        log.error("%s", error)
+        log.error("supervise-failed", "%s", error)
         status = 1
     raise SystemExit(status)

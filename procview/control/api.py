@@ -4,7 +4,6 @@ GET /v1/status, /v1/containers, /v1/containers/ID, /v1/self, /metrics; POST /v1/
 /v1/containers/ID/detach. ID is a container's id or its init's pid. docs/operations.md describes each reply.
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -16,11 +15,12 @@ from procview.control.metrics import CONTENT_TYPE, Metrics
 from procview.control.peers import Peer
 from procview.control.policy import Policy
 from procview.control.server import Request, Response
+from procview.logs import Log
 from procview.slots.attach import Result, attach, detach
 from procview.slots.containers import Container
 from procview.slots.skeleton import Skeleton
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ class Api:
             return Response.error(405, f"{request.method} is not for this: POST is", ("Allow", "POST"))
         if not await self._may(request.peer, action):
             return self._refused(request.peer, action)
-        log.info("control socket: %s by %s", request.path, request.peer, extra={"event": "control"})
+        log.info("control-asked", "control socket: %s by %s", request.path, request.peer)
         return await answer()
 
     async def _may(self, peer: Peer, action: str) -> bool:

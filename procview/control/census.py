@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from procview._fast.engine import Engine
 from procview.notes import start_ticks_of
+from procview.printable import printable
 from procview.slots.containers import (
     Container,
     Slot,
     State,
     has_place,
     mounts_of,
-    printable,
     running,
     slots,
     states,

@@ -6,7 +6,6 @@ him. Everything runs on the daemon's event loop, between reads that the lane lea
 """
 
 import json
-import logging
 import os
 import socket
 from collections import Counter
@@ -19,8 +18,9 @@ import h11
 import trio
 
 from procview.control.peers import Peer, identify
+from procview.logs import Log
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 MOST_CONNECTIONS = 64
 MOST_OF_ONE_PEER = 8
@@ -123,7 +123,7 @@ class Server:
                 try:
                     connection, _ = await listener.accept()
                 except OSError as error:  # out of descriptors, or the client has gone
-                    log.warning("control socket: cannot accept: %s", error, extra={"event": "control"})
+                    log.warning("control-accept-failed", "control socket: cannot accept: %s", error)
                     await trio.sleep(0.1)
                     continue
                 now = trio.current_time()
@@ -165,7 +165,7 @@ class Server:
         except OSError:
             pass  # it has gone
         except Exception:
-            log.exception("control socket: %s", peer, extra={"event": "control"})
+            log.exception("control-failed", "control socket: %s", peer)
         finally:
             connection.close()
             self._of_containers -= not peer.is_of_host
@@ -215,7 +215,7 @@ class Server:
             try:
                 return await self._answer(request)
             except Exception:
-                log.exception("control socket: %s %.200s", request.method, request.path, extra={"event": "control"})
+                log.exception("control-failed", "control socket: %s %.200s", request.method, request.path)
                 return Response.error(500, "this failed in the daemon, whose log says why")
         return Response.error(504, f"no answer within {ANSWER_SECONDS:g} s")
 

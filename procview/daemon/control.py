@@ -5,7 +5,6 @@ a daemon whose socket cannot be made serves on without.
 """
 
 import importlib
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,13 @@ import trio
 import procview
 from procview._fast.engine import Engine
 from procview.daemon.vitals import Vitals
+from procview.logs import Log
 from procview.slots.skeleton import Skeleton
 
 if TYPE_CHECKING:
     from procview.control.api import Api
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 class Control:
@@ -58,7 +58,12 @@ class Control:
             await trio.to_thread.run_sync(importlib.import_module, "procview.control.api", abandon_on_cancel=True)
             await self._run()
         except Exception as error:  # whatever it is: the views are served on
-            log.error("there is no control socket: %s", error, exc_info=not isinstance(error, OSError))
+            log.error(
+                "control-missing",
+                "there is no control socket: %s",
+                error,
+                with_traceback=not isinstance(error, OSError),
+            )
 
     async def _run(self) -> None:
         from procview.control.api import Api
@@ -73,7 +78,11 @@ class Control:
         try:
             policy = load(self._policy)
         except PolicyError as error:
-            log.error("the control socket's policy cannot be used, so only root of the host is let in: %s", error)
+            log.error(
+                "policy-refused",
+                "the control socket's policy cannot be used, so only root of the host is let in: %s",
+                error,
+            )
             policy = Policy.of_nobody()
         self._api = Api(self, census, metrics, policy, skeleton)
         server = Server(self._api.answer, proc=self._proc, version=procview.__version__)
@@ -81,7 +90,7 @@ class Control:
         self._skeleton.make_control()
         try:
             with bound(self._skeleton.control_place) as listener:
-                log.info("control socket: %s", self._skeleton.control_socket)
+                log.info("control-serving", "control socket: %s", self._skeleton.control_socket)
                 await server.serve(listener)
         finally:
             if not self._has_slots:

@@ -5,7 +5,6 @@ serves the same mount, answers what was not answered, and knows the files that a
 mount, so that two daemons of which one succeeds the other do not mix theirs up.
 """
 
-import logging
 import os
 import select
 from collections.abc import Iterator
@@ -13,10 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from procview._fast.state import State
+from procview.logs import Log
 from procview.mounts import top_mount
 from procview.store import Store
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 _CONNECTION = "connection."
 _STATE = "state."
@@ -47,7 +47,9 @@ def inherited(store: Store, path: str, *, wanted: bool) -> Inheritance | None:
                 raise CannotInheritError("it is not wanted")
             found = _opened(descriptors, path)
         except CannotInheritError as error:
-            log.warning("the connection %s of another daemon cannot be gone on with: %s", number, error)
+            log.warning(
+                "takeover-refused", "the connection %s of another daemon cannot be gone on with: %s", number, error
+            )
             forget(store, f"0:{number}")
         for fds in descriptors.values():
             for fd in fds:

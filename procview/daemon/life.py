@@ -6,7 +6,6 @@ is set, no task wakes up.
 """
 
 import dataclasses
-import logging
 import os
 import resource
 import signal
@@ -28,6 +27,7 @@ from procview.fs.lane import LaneOptions
 from procview.fs.mount import Mount, MountError, answers, directories, mounted
 from procview.fs.operations import ViewOperations
 from procview.lock import LockedError, held, holder
+from procview.logs import Log
 from procview.mounts import real_place
 from procview.notes import Notes
 from procview.notify import watchdog_seconds
@@ -36,7 +36,7 @@ from procview.settings import SettingsError, load
 from procview.slots.skeleton import Skeleton
 from procview.store import Store
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 SAMPLE_SECONDS = 5.0
 """How often the load of watched containers is sampled, as the kernel does for its own."""
@@ -144,7 +144,7 @@ class Daemon:
             self._path = real_place(self._path)
             stack.callback(self._withdraw)
             await self._serve(mount, signals)
-        log.info("stopped")
+        log.info("stopped", "stopped")
 
     async def _prepare(self, stack: AsyncExitStack, inherited: str | None) -> None:
         """The slots, and a guard for them; views of the device that is ``inherited`` stay."""
@@ -222,7 +222,7 @@ class Daemon:
                 self._publication.watch(self._path)
         if not stop.is_set():
             self._leave_for_the_next(mount)
-            log.info("serving %s", self._path)
+            log.info("serving", "serving %s", self._path)
             self._notifier.send("READY=1", f"MAINPID={os.getpid()}", self._status())
             if self._publication is not None:
                 self._vitals.published()
@@ -249,7 +249,10 @@ class Daemon:
         if self._state.found:
             self._is_left = True  # what was inherited is still kept
         elif mount.connection is None:
-            log.info("without a lane, or before Linux 6.9, nobody can go on with it: the next daemon starts anew")
+            log.info(
+                "takeover-impossible",
+                "without a lane, or before Linux 6.9, nobody can go on with it: the next daemon starts anew",
+            )
         else:
             self._is_left = leave(self._store, mount.connection, self._state)
 
@@ -262,34 +265,34 @@ class Daemon:
         try:
             process = await start_successor()
         except OSError as error:
-            log.error("cannot start a successor: %s", error)
+            log.error("successor-not-started", "cannot start a successor: %s", error)
             self._successor = None
             return
-        log.info("SIGUSR2: pid %d is to take over", process.pid)
+        log.info("successor-started", "SIGUSR2: pid %d is to take over", process.pid)
         self._successor = process.pid
         status = await process.wait()
         self._successor = None
-        log.error("the successor has ended (status %d); going on", status)
+        log.error("successor-ended", "the successor has ended (status %d); going on", status)
 
     async def _obey(self, signals: AsyncIterator[int], stop: trio.Event, nursery: trio.Nursery) -> None:
         async for number in signals:
             if number == signal.SIGHUP:
                 await self._reload()
             elif number == signal.SIGUSR1:
-                log.info("%s", self._vitals.described())
+                log.info("vitals", "%s", self._vitals.described())
             elif number == signal.SIGUSR2:
                 if self._successor is None:
                     self._successor = 0
                     nursery.start_soon(self._succeed)
                 else:
-                    log.warning("SIGUSR2: a successor is taking over already")
+                    log.warning("successor-busy", "SIGUSR2: a successor is taking over already")
             elif number == signal.SIGQUIT and self._is_left and not stop.is_set():
-                log.info("SIGQUIT: ending; what the next daemon goes on with is left")
+                log.info("leaving", "SIGQUIT: ending; what the next daemon goes on with is left")
                 self._notifier.send("STOPPING=1", "STATUS=leaving")
                 # As if killed, which no reader notices: whatever ran from here on would take something away.
                 os._exit(0)
             elif not stop.is_set():
-                log.info("%s: stopping", signal.Signals(number).name)
+                log.info("stopping", "%s: stopping", signal.Signals(number).name)
                 # The service does not stop when a successor tells us to end: that is its main process from now on.
                 what = "STOPPING=1" if not self._successor else f"MAINPID={self._successor}"
                 self._notifier.send(what, "STATUS=stopping")
@@ -320,11 +323,11 @@ class Daemon:
             await trio.to_thread.run_sync(configure, self._engine, settings, self._notes)
             logs.set_level(settings.log_level)
             self._settings = settings
-            log.info("configuration reloaded")
+            log.info("reloaded", "configuration reloaded")
         if self._control is not None and (bad := self._control.read_policy(self._settings.control_policy)):
             wrong.append(bad)
         for text in wrong:
-            log.error("%s", text)
+            log.error("reload-refused", "%s", text)
         self._notifier.send("READY=1", self._status())
         return "; ".join(wrong) or None
 
@@ -343,7 +346,7 @@ class Daemon:
             try:
                 watched = await trio.to_thread.run_sync(self._engine.sample, abandon_on_cancel=True)
             except Exception:  # the load of everyone may not depend on one odd container
-                log.exception("sampling loads failed", extra={"event": "sample"})
+                log.exception("sampling-failed", "sampling loads failed")
             # Whole periods, as the decay assumes; ones that were missed (a suspend, an overload) are skipped.
             missed = (trio.current_time() - next_sample) // SAMPLE_SECONDS
             next_sample += SAMPLE_SECONDS * (missed + 1)
@@ -380,15 +383,15 @@ class Daemon:
                         mount.check()
                     if mount.is_stuck():
                         log.error(
+                            "watchdog-not-fed",
                             "a thread has the request in hand that it had before; the watchdog is not fed",
-                            extra={"event": "watchdog"},
                         )
                         continue
                     self._notifier.send("WATCHDOG=1", self._status())
                     continue
-                log.error("%s does not answer; the watchdog is not fed", self._path, extra={"event": "watchdog"})
+                log.error("watchdog-not-fed", "%s does not answer; the watchdog is not fed", self._path)
             except OSError as error:
-                log.error("%s fails (%s); the watchdog is not fed", self._path, error, extra={"event": "watchdog"})
+                log.error("watchdog-not-fed", "%s fails (%s); the watchdog is not fed", self._path, error)
                 await trio.sleep(seconds / 2)
 
     def _status(self) -> str:
@@ -401,7 +404,7 @@ def _raise_descriptor_limit() -> None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (OSError, ValueError) as error:
-        log.warning("cannot raise the limit of open files: %s", error)
+        log.warning("open-files-limit", "cannot raise the limit of open files: %s", error)
 
 
 def run(
@@ -415,7 +418,9 @@ def run(
     """Serve in the foreground until told to stop. Raises SettingsError, MountError, LockedError, OSError."""
 
     if faults.FOLDER is not None:
-        log.warning("PROCVIEW_FAULTS=%s: whatever stands there happens, to every container", faults.FOLDER)
+        log.warning(
+            "faults-armed", "PROCVIEW_FAULTS=%s: whatever stands there happens, to every container", faults.FOLDER
+        )
 
     async def main() -> None:
         await Daemon(config=config, overrides=overrides, replace=replace, roots=roots, store=store).run()

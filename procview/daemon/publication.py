@@ -4,7 +4,6 @@ Touches the run directory and nothing else. procview/slots/ knows how mounts get
 """
 
 import json
-import logging
 import os
 import socket
 import subprocess
@@ -17,13 +16,14 @@ import trio
 from procview._fast.engine import PROC_VIEWS
 from procview.fs.nodes import CPU_DIR, NODE_DIR
 from procview.guard import LET_GO_STATUS
+from procview.logs import Log
 from procview.notes import Notes
 from procview.settings import Settings
 from procview.slots import compat
 from procview.slots.publish import is_published, publish, withdraw
 from procview.slots.skeleton import Skeleton
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 SLOT_NAMES = (*dict.fromkeys("proc/" + name.partition("/")[0] for name in PROC_VIEWS), CPU_DIR, NODE_DIR)
 """What is put over a container's files: each view, or the folder that holds several."""
@@ -99,12 +99,12 @@ class Publication:
             status = await self._guard.wait()
             if self._watched is None or status == LET_GO_STATUS:
                 return  # told to, or because this daemon hung: its connection has ended then
-            log.error("the guard has ended (status %s); starting it again", status)
+            log.error("guard-ended", "the guard has ended (status %s); starting it again", status)
             await trio.sleep(_GUARD_PAUSE_SECONDS)
             try:
                 await self.start_guard()
             except OSError as error:
-                log.error("cannot start the guard: %s", error)
+                log.error("guard-not-started", "cannot start the guard: %s", error)
 
     async def end_guard(self) -> None:
         """Close the channel and wait for the guard's end. Without a withdrawal before, the guard does that."""
@@ -129,10 +129,10 @@ class Publication:
                     container, pid = str(told["id"])[:128], int(told["pid"])
                 except (ValueError, KeyError, TypeError):
                     log.warning(
-                        "not understood on %s: %.100r", self._skeleton.hook_socket, note, extra={"event": "hook"}
+                        "hook-message-refused", "not understood on %s: %.100r", self._skeleton.hook_socket, note
                     )
                 else:
-                    log.info("container %.128r (pid %d) has its files", container, pid, extra={"event": "hooked"})
+                    log.info("hooked", "container %.128r (pid %d) has its files", container, pid)
 
 
 @contextmanager
@@ -169,7 +169,7 @@ async def prepared(
         # Whose they were is dead: we hold the lock. The host's files are better than the errors that they give.
         stale = withdraw(skeleton, but=inherited)
         if stale:
-            log.warning("removed %d views of a procview that had died", stale)
+            log.warning("views-left-over", "removed %d views of a procview that had died", stale)
     skeleton.make(SLOT_NAMES)
     Notes(run_directory).make()
     if settings.control:

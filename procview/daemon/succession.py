@@ -4,7 +4,6 @@ The successor mounts beside its predecessor and swaps the views in all container
 tells the predecessor to end, waits until it has, and takes its lock and its mount point.
 """
 
-import logging
 import os
 import signal
 import subprocess
@@ -15,8 +14,9 @@ import trio
 
 from procview.fs.mount import Mount, MountError, directories
 from procview.lock import LockedError, held
+from procview.logs import Log
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 END_SECONDS = 15.0
 """What a predecessor has to end in: it serves open files for a second."""
@@ -44,7 +44,7 @@ async def take_over(pid: int, lock: str, mount: Mount, path: str, lock_stack: Ex
     The lock and the folder go into ``lock_stack``. Raises MountError when it does not end in time, OSError.
     """
     os.kill(pid, signal.SIGTERM)
-    log.info("pid %d is told to end: its views are replaced", pid)
+    log.info("predecessor-told", "pid %d is told to end: its views are replaced", pid)
     with trio.move_on_after(END_SECONDS):
         while True:
             try:

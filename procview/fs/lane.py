@@ -6,7 +6,6 @@ it, as if that were the kernel.
 """
 
 import errno
-import logging
 import os
 import socket
 import stat
@@ -21,9 +20,10 @@ from procview._fast.lane import ABSENT, CALLERS, ENDED, LOADAVG, NO_RING, REFUSE
 from procview.fs.nodes import Node
 from procview.fs.operations import STATIC_SECONDS, ViewOperations
 from procview.fs.transport import NoRingError, Transport, rings
+from procview.logs import Log
 from procview.mounts import detach, mount_fuse
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 _BUFFER_BYTES = 4 << 20
 _LARGEST_REPLY_BYTES = (32 << 12) + 4096
@@ -57,7 +57,7 @@ def lane_in_front(
     try:
         ours_to_serve = rings(lane_options.transport)
     except (NoRingError, OSError) as error:
-        log.error('transport = "uring" cannot be: %s; requests come by /dev/fuse', error)
+        log.error("ring-missing", 'transport = "uring" cannot be: %s; requests come by /dev/fuse', error)
         ours_to_serve = []
     with ExitStack() as stack:
         try:
@@ -132,16 +132,19 @@ async def heed(lane: Lane, operations: ViewOperations, ended: Callable[[], None]
             operations.callers_were_kept()
         if notices & REFUSED:
             log.warning(
+                "relay-refused",
                 "refused requests (EAGAIN): a container has too many at once that the lane does not answer",
-                extra={"event": "relay refused"},
             )
         if notices & NO_RING:
-            log.error("the kernel does not offer a ring to this mount; requests come by /dev/fuse")
+            log.error("ring-missing", "the kernel does not offer a ring to this mount; requests come by /dev/fuse")
         if notices & ENDED:
             if lane.disagrees:
-                log.error("pyfuse3 negotiates something else than the daemon before: its connection is of no use")
+                log.error(
+                    "takeover-refused",
+                    "pyfuse3 negotiates something else than the daemon before: its connection is of no use",
+                )
             for error in lane.ring_errors():
                 if error != errno.ENOTCONN:
-                    log.error("a ring has failed: %s", os.strerror(error))
+                    log.error("ring-failed", "a ring has failed: %s", os.strerror(error))
             ended()
             return

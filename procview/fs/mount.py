@@ -5,7 +5,6 @@ that is not procview's own.
 """
 
 import errno
-import logging
 import os
 import subprocess
 import sys
@@ -19,9 +18,10 @@ from procview._fast.lane import Lane
 from procview.fs.lane import LaneError, LaneOptions, heed, lane_in_front
 from procview.fs.operations import ViewOperations
 from procview.fs.waiting import linger
+from procview.logs import Log
 from procview.mounts import clone_tree, detach, detach_exactly, move_mount, real_place, top_mount
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 OPTIONS = frozenset(
     # allow_other: the readers are other users'. default_permissions: the kernel checks modes itself, so that no ACCESS
@@ -170,12 +170,14 @@ class Mount:
         if entry is None:
             return
         if entry.device != self.device:
-            log.error("%s: %s of %s is mounted over it; left alone", self.path, entry.fs_type, entry.source)
+            log.error(
+                "mount-covered", "%s: %s of %s is mounted over it; left alone", self.path, entry.fs_type, entry.source
+            )
             return
         try:
             detach(self.path)
         except OSError as error:
-            log.error("cannot unmount: %s", error)
+            log.error("unmount-failed", "cannot unmount: %s", error)
 
 
 def _connection_ended(error: BaseException) -> bool:
@@ -219,7 +221,7 @@ async def mounted(
             except LaneError as error:
                 if inherited is not None:
                     raise MountError(f"{path}: cannot go on with the connection of another daemon: {error}") from error
-                log.error("no fast lane: %s; pyfuse3 serves alone, which is slower", error)
+                log.error("lane-missing", "no fast lane: %s; pyfuse3 serves alone, which is slower", error)
         if lane is None:
             try:
                 pyfuse3.init(operations, path, set(OPTIONS))
@@ -269,7 +271,7 @@ async def _clear(path: str) -> None:
             if error.errno not in (errno.ENOTCONN, errno.ECONNABORTED):
                 raise
             if detach_exactly(entry):
-                log.warning("%s: removed the mount of a procview that had died", path)
+                log.warning("mount-left-over", "%s: removed the mount of a procview that had died", path)
         else:
             if top_mount(path) != entry:
                 continue  # the dead one's guard was quicker: what was asked is what had been below

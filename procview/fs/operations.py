@@ -9,7 +9,6 @@ a container: a hop into a thread costs more than the 10 to 40 microseconds a vie
 
 import errno
 import functools
-import logging
 import os
 import stat
 import time
@@ -24,8 +23,9 @@ from procview._fast.open_files import OpenFiles
 from procview._fast.state import State
 from procview.fs.blocking import BlockingWork, TooSlowError
 from procview.fs.nodes import Node, Tree
+from procview.logs import Log
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 STATIC_SECONDS = 365 * 86400.0
 """How long the kernel may keep what never changes: all attributes, and the names every caller has. A path walk to
@@ -58,7 +58,7 @@ def _edge(
             number = error.errno or errno.EIO
             if number not in _ORDINARY:
                 self.count("failed")
-                log.warning("%s failed: %s", handler.__name__, error, extra={"event": "failed"})
+                log.warning("request-failed", "%s failed: %s", handler.__name__, error)
             raise pyfuse3.FUSEError(number) from None
         except Exception:
             self.unexpected(handler.__name__)
@@ -170,11 +170,11 @@ class ViewOperations(pyfuse3.Operations):
     def unexpected(self, what: str) -> None:
         """Count and log the exception in hand: a mistake in procview."""
         self.count("unexpected")
-        log.exception("unexpected error in %s", what, extra={"event": "unexpected"})
+        log.exception("request-unexpected", "unexpected error in %s", what)
 
     def _host_instead(self, pid: int, path: str, reason: str) -> None:
         self.count("fallback_" + reason.replace("-", "_"))
-        log.warning("pid %d gets the host's %s: %s", pid, path, reason, extra={"event": f"fallback {reason}"})
+        log.warning("fallback", "pid %d gets the host's %s: %s", pid, path, reason, reason=reason)
 
     def log_absent(self) -> None:
         """Say, once for each controller, that a container lacked it: the host's numbers stand in for its usage."""
@@ -182,7 +182,9 @@ class ViewOperations(pyfuse3.Operations):
         names = set(self.engine.absent_controllers())
         for name in sorted(names - self._absent):
             log.warning(
-                "a container has no cgroup of its own for %r: it sees the host's numbers where that would count", name
+                "controller-missing",
+                "a container has no cgroup of its own for %r: it sees the host's numbers where that would count",
+                name,
             )
         self._absent |= names
 
@@ -237,8 +239,9 @@ class ViewOperations(pyfuse3.Operations):
             return admit()
         except OSError:
             self.count("refused_opens")
-            log.warning("%d files are open: no more by pid namespace %d", self.files.open_count, owner,
-                        extra={"event": "refused"})  # fmt: skip
+            log.warning(
+                "open-files-refused", "%d files are open: no more by pid namespace %d", self.files.open_count, owner
+            )
             raise
 
     # Names and attributes
@@ -348,7 +351,7 @@ class ViewOperations(pyfuse3.Operations):
             raise
         except TooSlowError:
             self.count("fallback_deadline")
-            log.warning("a reader gets the host's %s: deadline", view.path, extra={"event": "fallback deadline"})
+            log.warning("fallback", "a reader gets the host's %s: deadline", view.path, reason="deadline")
         except Exception:
             self.unexpected(f"rendering {view.path}")
         return self.engine.open(0, view.path).render()

@@ -7,9 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from procview.amounts import UNKNOWN, bytes_text, count_text, percent_text, span_text
+from procview.printable import printable
 from procview.screen.polls import PRESSURES, Host
 from procview.screen.rows import Row
-from procview.slots.containers import printable
 
 
 def detail(row: Row | None, host: Host) -> RenderableType:

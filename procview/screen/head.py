@@ -5,9 +5,9 @@ import math
 from rich.text import Text
 
 from procview.amounts import UNKNOWN, bytes_text, count_text, percent_text, span_text
+from procview.printable import printable
 from procview.screen.controls import Controls, Sort
 from procview.screen.rows import QUANTILE, Summary
-from procview.slots.containers import printable
 
 _STATES = {"attached": "attached", "degraded": "degraded", "none": "without views"}
 

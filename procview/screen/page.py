@@ -11,13 +11,13 @@ from rich.segment import Segment
 from rich.text import Text
 
 from procview.amounts import span_text
+from procview.printable import printable
 from procview.screen.controls import SORT_KEYS, Controls, Page
 from procview.screen.detail import detail
 from procview.screen.head import head
 from procview.screen.polls import Poll
 from procview.screen.rows import Row, rows, summary
 from procview.screen.table import table
-from procview.slots.containers import printable
 
 
 @dataclass(frozen=True, slots=True)

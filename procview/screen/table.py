@@ -8,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from procview.amounts import bytes_text, count_text, percent_text
+from procview.printable import printable
 from procview.screen.controls import Sort
 from procview.screen.rows import Row
-from procview.slots.containers import printable
 
 NARROWEST_NAME = 12
 """So many characters of a name come before further columns: short ids are that long."""

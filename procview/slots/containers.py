@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from procview.mounts import MountEntry, mount_table, parse_mountinfo
+from procview.printable import printable
 from procview.slots import bound
 from procview.slots.skeleton import Skeleton, trees_of
 
@@ -44,13 +45,6 @@ class Container:
     def label(self) -> str:
         """The name for people."""
         return f"{printable(self.name)} (pid {self.pid})"
-
-
-def printable(text: str) -> str:
-    r"""``text`` on one line of a terminal: control characters, and whatever else does not print, as \x1b."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in text
-    )
 
 
 def running(proc: str = "/proc") -> list[Container]:

@@ -4,11 +4,11 @@ Publishing is one mount for each slot, withdrawing one umount: the kernel carrie
 that is there already is swapped for the new one without a gap where Linux has MOVE_MOUNT_BENEATH.
 """
 
-import logging
 import os
 from functools import partial
 
 from procview import faults
+from procview.logs import Log
 from procview.mounts import (
     MountEntry,
     clone_tree,
@@ -23,7 +23,7 @@ from procview.mounts import (
 from procview.slots import bound, compat
 from procview.slots.skeleton import Skeleton
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 def publish(skeleton: Skeleton, views: str) -> None:
@@ -78,7 +78,7 @@ def withdraw(skeleton: Skeleton, device: str | None = None, *, but: str | None =
             # Others may withdraw at the same time (a guard, the next daemon), and the latter publishes then.
             gone += _take_away(skeleton, entry, kept)
         except OSError as error:
-            log.error("cannot withdraw %s: %s", entry.path, error)
+            log.error("withdraw-failed", "cannot withdraw %s: %s", entry.path, error)
             failure = error
     # Last: what follows takes longer, and most containers need it not.
     failure = _release(skeleton, kept) or failure
@@ -112,7 +112,7 @@ def _take_away(skeleton: Skeleton, entry: MountEntry, kept: list[bound.Kept]) ->
         try:
             mine = bound.keep(skeleton, entry)
         except OSError as error:  # the others are not to wait for these
-            log.error("%s: those who have bound it get errors from now on: %s", entry.path, error)
+            log.error("view-bound", "%s: those who have bound it get errors from now on: %s", entry.path, error)
     went = False
     try:
         went = detach_exactly(entry)
@@ -131,7 +131,7 @@ def _release(skeleton: Skeleton, kept: list[bound.Kept]) -> OSError | None:
         try:
             step()
         except OSError as error:
-            log.error("cannot give a slot to who has bound a view: %s", error)
+            log.error("view-bound", "cannot give a slot to who has bound a view: %s", error)
             failure = error
     return failure
 

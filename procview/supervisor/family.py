@@ -1,14 +1,14 @@
 """The supervisor's processes by their parts: the daemon, those before it that still end, a standby, a trial."""
 
-import logging
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from procview.logs import Log
 from procview.supervisor.child import NEVER, Child, Standby, parent_of, start
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 STANDBY_SECONDS = 3.0
 """What a standby that is dismissed has to end in."""
@@ -64,12 +64,16 @@ class Family:
             try:
                 child, how = waiting.go(held), "the standby"
             except OSError as error:
-                log.warning("the standby (pid %d) cannot be told to serve: %s", waiting.child.pid, error)
+                log.warning(
+                    "standby-lost", "the standby (pid %d) cannot be told to serve: %s", waiting.child.pid, error
+                )
                 waiting.child.end(signal.SIGKILL, NEVER)
                 self.old.append(waiting.child)
         if child is None:
             child = start(self._command, environment, held)
-        log.info("the daemon is pid %d (%s), with %d descriptors kept for it", child.pid, how, len(held))
+        log.info(
+            "daemon-started", "the daemon is pid %d (%s), with %d descriptors kept for it", child.pid, how, len(held)
+        )
         child.expect_within(seconds)
         self.main = child
 
@@ -96,11 +100,11 @@ class Family:
         try:
             child = Child.opened(pid)
         except OSError as error:
-            log.error("MAINPID=%.40s: %s", number, error)
+            log.error("main-pid-refused", "MAINPID=%.40s: %s", number, error)
             return False
         if pid == os.getpid() or not self.is_ours(pid):  # asked while its pidfd is open: the number is nobody else's
             child.close()
-            log.error("MAINPID=%.40s is no child of the daemon or ours: left out", number)
+            log.error("main-pid-refused", "MAINPID=%.40s is no child of the daemon or ours: left out", number)
             return False
         for before in [one for one in self.old if one.pid == pid]:
             before.close()
@@ -109,7 +113,7 @@ class Family:
             self.main.ending = True
             self.main.expect_within(seconds)
             self.old.append(self.main)
-        log.info("the daemon is pid %d, which has taken over", pid)
+        log.info("daemon-replaced", "the daemon is pid %d, which has taken over", pid)
         child.expect_within(seconds)
         self.main = child
         return True

@@ -1,15 +1,15 @@
 """Descriptors that the supervisor keeps for the daemon: bounded, named, handed to every one it starts."""
 
 import fcntl
-import logging
 import os
 import select
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from procview.logs import Log
 from procview.store import MOST_DESCRIPTORS, name_is_valid
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 _F_DUPFD_QUERY = 1024 + 3
 """linux/fcntl.h, since 6.10: whether two descriptors are of one open file."""
@@ -43,10 +43,14 @@ class Held:
         """Take ``descriptors`` over, under ``name``. What cannot be kept is closed, with a line in the log."""
         for fd in descriptors:
             if not name_is_valid(name):
-                log.warning("FDNAME=%.80r is no name: its descriptor is not kept", name, extra={"event": "held"})
+                log.warning("descriptor-refused", "FDNAME=%.80r is no name: its descriptor is not kept", name)
             elif len(self._kept) >= MOST_DESCRIPTORS:
-                log.warning("%d descriptors are kept, and no more: one named %r is not", MOST_DESCRIPTORS, name,
-                            extra={"event": "held"})  # fmt: skip
+                log.warning(
+                    "descriptor-refused",
+                    "%d descriptors are kept, and no more: one named %r is not",
+                    MOST_DESCRIPTORS,
+                    name,
+                )
             elif not any(one.name == name and _same(one.fd, fd) for one in self._kept):
                 self._kept.append(_Kept(name, fd, polled))
                 continue

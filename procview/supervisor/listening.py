@@ -6,14 +6,15 @@ there is nothing to clear up, however this process ends.
 """
 
 import array
-import logging
 import os
 import socket
 import struct
 import tempfile
 from dataclasses import dataclass, field
 
-log = logging.getLogger(__name__)
+from procview.logs import Log
+
+log = Log(__name__)
 
 _MESSAGE_BYTES = 1 << 16
 _MOST_RIGHTS = 253
@@ -96,8 +97,9 @@ class Listener:
             elif kind == socket.SCM_RIGHTS:
                 message.descriptors += array.array("i", content[: len(content) - len(content) % 4])
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            log.warning("a message of pid %d is too long, or has too many descriptors: left out", message.pid,
-                        extra={"event": "message"})  # fmt: skip
+            log.warning(
+                "message-refused", "a message of pid %d is too long, or has too many descriptors: left out", message.pid
+            )
             message.close()
             return message
         lines = data.decode(errors="replace").split("\n")

@@ -5,7 +5,6 @@ taken as its own while its number is not free for another process. While nothing
 """
 
 import dataclasses
-import logging
 import os
 import select
 import signal
@@ -14,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from procview.logs import Log
 from procview.notify import Notifier, watchdog_seconds
 from procview.store import MOST_DESCRIPTORS
 from procview.supervisor import renewal
@@ -23,7 +23,7 @@ from procview.supervisor.held import Held
 from procview.supervisor.listening import Listener, Message
 from procview.supervisor.options import Options
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 REST_SECONDS = 3.0
 """What is left of a daemon (its guard) has this long to end before the supervisor does."""
@@ -137,7 +137,9 @@ class Supervisor:
             self._manager.send("WATCHDOG=1")
             self._feed_at = now + self._feed_seconds
         for part, child in self._family.overdue(now):
-            log.error("the %s (pid %d) %s: killed", _PARTS.get(part, part), child.pid, self._why_killed(child))
+            log.error(
+                "child-hangs", "the %s (pid %d) %s: killed", _PARTS.get(part, part), child.pid, self._why_killed(child)
+            )
             child.kill_at = NEVER
             child.signal(signal.SIGKILL)
         if self._exchange_until <= now:
@@ -170,7 +172,7 @@ class Supervisor:
         try:
             self._family.start_main(self._environment(), self._held.named, self._options.start_seconds)
         except OSError as error:
-            log.error("the daemon cannot be started: %s", error)
+            log.error("daemon-not-started", "the daemon cannot be started: %s", error)
             self._start_at = time.monotonic() + self._options.delay()
 
     def _wants_standby(self) -> bool:
@@ -185,7 +187,7 @@ class Supervisor:
         try:
             self._family.start_standby(self._environment(), self._options.start_seconds)
         except OSError as error:
-            log.error("there can be no standby: %s", error)
+            log.error("standby-not-started", "there can be no standby: %s", error)
             self._standby_at = time.monotonic() + self._options.delay()
 
     # --- messages --------------------------------------------------------------------------------------------------
@@ -200,9 +202,9 @@ class Supervisor:
                     self._heed(message)
                 else:
                     log.warning(
+                        "message-refused",
                         "a message of pid %d, which is no daemon of ours: left out",
                         message.pid,
-                        extra={"event": "stranger"},
                     )
             finally:
                 message.close()
@@ -258,7 +260,7 @@ class Supervisor:
     def _stop(self, number: signal.Signals) -> None:
         if self._stopping:
             return
-        log.info("%s: stopping", number.name)
+        log.info("stopping", "%s: stopping", number.name)
         self._manager.send("STOPPING=1", "STATUS=stopping")
         self._stopping = True
         self._start_at = self._standby_at = self._exchange_until = NEVER
@@ -293,14 +295,19 @@ class Supervisor:
             self._crashes = 0
         useless_seconds = self._options.useless_seconds
         if now - self._served_at > useless_seconds and (count := self._held.remove()):
-            log.error("no daemon has served for %g s: %d descriptors are no longer kept", useless_seconds, count)
+            log.error(
+                "descriptors-dropped",
+                "no daemon has served for %g s: %d descriptors are no longer kept",
+                useless_seconds,
+                count,
+            )
         self._start_at = now
         if not (self._exchanging and main.ending):
             delay = self._options.delay(self._crashes)
             self._crashes += 1
             self._start_at += delay
             when = f"in {delay:g} s" if delay else "at once"
-            log.error("the daemon (pid %d) has ended (%s); started again %s", main.pid, end.how, when)
+            log.error("daemon-ended", "the daemon (pid %d) has ended (%s); started again %s", main.pid, end.how, when)
         if self._exchanging:
             self._exchanged(None)  # whatever starts now is of the new version
 
@@ -316,7 +323,7 @@ class Supervisor:
         delay = self._options.delay(self._standby_crashes)
         self._standby_crashes += 1
         self._standby_at = time.monotonic() + delay
-        log.warning("the standby has ended (%s); another one in %g s", end.how, delay)
+        log.warning("standby-ended", "the standby has ended (%s); another one in %g s", end.how, delay)
         if self._exchanging and self._exchange_until == NEVER:
             self._exchanged("what is installed now does not start; the old daemon goes on")
 
@@ -329,7 +336,7 @@ class Supervisor:
         if self._family.trial is not None or self._exchanging:
             self._again = True
             return
-        log.info("SIGHUP: to be exchanged for what is installed now")
+        log.info("exchange-begun", "SIGHUP: to be exchanged for what is installed now")
         self._manager.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             self._family.trial = start(self._trial_command, self._environment())
@@ -367,7 +374,9 @@ class Supervisor:
         self._exchange_until = time.monotonic() + self._options.start_seconds
         if self._held.named:
             # As after a crash: one way to take over, which has to be good enough always.
-            log.info("the daemon (pid %d) is ended: the next one takes over what is kept", main.pid)
+            log.info(
+                "exchange-ends-daemon", "the daemon (pid %d) is ended: the next one takes over what is kept", main.pid
+            )
             main.ending, main.kill_at = True, NEVER
             main.signal(signal.SIGKILL)
         else:
@@ -378,7 +387,7 @@ class Supervisor:
         """The end of an exchange. After a failure the daemon that goes on reads its configuration at least."""
         self._exchanging, self._exchange_until = False, NEVER
         if failure is not None:
-            log.error("%s", failure)
+            log.error("exchange-failed", "%s", failure)
             if self._family.main is not None:
                 self._family.main.signal(signal.SIGHUP)
             if self._wants_standby() and self._family.standby is None and self._standby_at == NEVER:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from procview.mounts import parse_mountinfo
+from procview.printable import printable
 from procview.slots import containers
-from procview.slots.containers import Container, State, name_in, printable, running, stack, states, trusted_name
+from procview.slots.containers import Container, State, name_in, running, stack, states, trusted_name
 from procview.slots.skeleton import Skeleton
 from tests.containers.cgroups import Cgroup
 from tests.daemon.process import Place, eventually, needs_mount, place
