@@ -81,7 +81,9 @@ def said(log_format: str | None, journal: bool = False) -> list[str]:
         environment[VARIABLE] = log_format
     program = _SPEAKS
     if journal:
-        program = "import os\nseen = os.fstat(2)\nos.environ['JOURNAL_STREAM'] = f'{seen.st_dev}:{seen.st_ino}'\n" + program
+        program = (
+            "import os\nseen = os.fstat(2)\nos.environ['JOURNAL_STREAM'] = f'{seen.st_dev}:{seen.st_ino}'\n" + program
+        )
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stderr.splitlines()
@@ -120,9 +122,7 @@ def test_json_is_one_object_a_line() -> None:
 @pytest.mark.parametrize("wrong", ["", "JSON", "xml"])
 def test_another_format_is_refused(wrong: str) -> None:
     environment = {**os.environ, VARIABLE: wrong}
-    done = subprocess.run(
-        [sys.executable, "-c", _SPEAKS], env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", _SPEAKS], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == f"procview: {VARIABLE}={wrong!r} is not allowed; it must be text or json\n"
 
@@ -137,8 +137,9 @@ def logged() -> Iterator[tuple[str, str]]:
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             if ast.unparse(node.func.value) in ("log", "Log('procview')"):
-                assert isinstance(node.args[0], ast.Constant), f"{path}:{node.lineno}: no literal"
-                yield node.args[0].value, node.func.attr.replace("exception", "error")
+                event = ast.literal_eval(node.args[0])
+                assert isinstance(event, str), f"{path}:{node.lineno}"
+                yield event, node.func.attr.replace("exception", "error")
 
 
 def test_every_id_is_explained_with_its_levels() -> None:
