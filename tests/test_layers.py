@@ -76,7 +76,14 @@ def test_fs_knows_no_policy_and_no_people(imports: tuple[str, set[str]]) -> None
 def test_slots_know_mounts_and_nothing_of_views(imports: tuple[str, set[str]]) -> None:
     module, names = imports
     if within(module, "procview.slots"):
-        below = (*GROUND, "procview.slots", "procview.mounts", "procview.shipped", "procview.faults")
+        below = (
+            *GROUND,
+            "procview.slots",
+            "procview.history",
+            "procview.mounts",
+            "procview.shipped",
+            "procview.faults",
+        )
         assert not [name for name in names if name.startswith("procview.") and not within(name, *below)]
 
 
@@ -138,6 +145,7 @@ def test_the_small_modules_stay_small(imports: tuple[str, set[str]]) -> None:
         "procview.logs": ("procview.printable",),
         "procview.printable": (),
         "procview.lock": (),
+        "procview.history": (),
         "procview.starvation": (),
         "procview.mounts": (),
         "procview.shipped": (),

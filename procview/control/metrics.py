@@ -31,7 +31,8 @@ class Counted(Protocol):
 
     def life(self) -> Mapping[str, float]:
         """``took_over``: 1 where it goes on with another daemon's connection. ``start_seconds``: since 1970.
-        ``published_seconds``: since when containers have its views, 0 where they have not.
+        ``published_seconds``: since when containers have its views, 0 where they have not. And what procview.history
+        counts.
         """
 
 
@@ -122,6 +123,17 @@ class Metrics:
         }
         for name, (help_text, value) in gauges.items():
             yield GaugeMetricFamily(name, help_text, value=value)
+        totals = {
+            "procview_starts": ("Daemons that became ready, since boot.", life["starts"]),
+            "procview_takeovers": ("Those that went on with the readers of the one before.", life["takeovers"]),
+            "procview_withdrawals": (
+                "Times when containers had the host's files, and have views again.",
+                life["withdrawals"],
+            ),
+            "procview_withdrawn_seconds": ("How long that was, together.", life["withdrawn_ns"] / _NS),
+        }
+        for name, (help_text, total) in totals.items():
+            yield CounterMetricFamily(name, help_text, value=total)
         info = GaugeMetricFamily("procview_build_info", "The version that runs.", labels=["version"])
         info.add_metric([self._version], 1)
         yield info

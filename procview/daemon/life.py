@@ -26,6 +26,7 @@ from procview.daemon.vitals import Vitals
 from procview.fs.lane import LaneOptions
 from procview.fs.mount import Mount, MountError, answers, directories, mounted
 from procview.fs.operations import ViewOperations
+from procview.history import History
 from procview.lock import LockedError, held, holder
 from procview.logs import Log
 from procview.mounts import real_place
@@ -180,6 +181,10 @@ class Daemon:
     def _notes(self) -> Notes:
         return Notes(self._run_directory)
 
+    @property
+    def _history(self) -> History:
+        return History(self._run_directory)
+
     def _find_predecessor(self) -> None:
         """Whom to replace, if that was asked for. Raises MountError where it cannot be done."""
         owner = holder(self._lock) if self._replace else None
@@ -194,7 +199,7 @@ class Daemon:
     async def _serve(self, mount: Mount, signals: AsyncIterator[int]) -> None:
         stop = trio.Event()
         self._mount = mount
-        self._vitals = Vitals(self._engine, self._operations, mount, took_over=self._took_over)
+        self._vitals = Vitals(self._engine, self._operations, mount, self._history, took_over=self._took_over)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._obey, signals, stop, nursery)
             nursery.start_soon(self._publish, mount, stop, nursery)
@@ -226,6 +231,7 @@ class Daemon:
             self._notifier.send("READY=1", f"MAINPID={os.getpid()}", self._status())
             if self._publication is not None:
                 self._vitals.published()
+                self._history.started(took_over=self._took_over)
             if self._at_start.control:
                 self._control = self._new_control()
                 nursery.start_soon(self._control.run)

@@ -16,6 +16,7 @@ import trio
 from procview._fast.engine import PROC_VIEWS
 from procview.fs.nodes import CPU_DIR, NODE_DIR
 from procview.guard import LET_GO_STATUS
+from procview.history import History
 from procview.logs import Log
 from procview.notes import Notes
 from procview.settings import Settings
@@ -54,6 +55,8 @@ class Publication:
         except BaseException:
             self.withdraw()
             raise
+        if (seconds := History(self._skeleton.base).published()) is not None:
+            log.info("published", "containers have their views again, after %.3f s with the host's files", seconds)
 
     def watch(self, mount: str) -> None:
         """Have the guard watch what is published, which is mounted at ``mount``."""

@@ -12,15 +12,19 @@ import procview
 from procview._fast.engine import Engine
 from procview.fs.mount import Mount
 from procview.fs.operations import ViewOperations
+from procview.history import History
 
 
 class Vitals:
     """Of one daemon that serves ``mount``."""
 
-    def __init__(self, engine: Engine, operations: ViewOperations, mount: Mount, *, took_over: bool) -> None:
+    def __init__(
+        self, engine: Engine, operations: ViewOperations, mount: Mount, history: History, *, took_over: bool
+    ) -> None:
         self._engine = engine
         self._operations = operations
         self._mount = mount
+        self._history = history
         self._took_over = took_over
         self._start_seconds = psutil.Process().create_time()
         self.published_seconds = 0.0
@@ -39,7 +43,11 @@ class Vitals:
 
     def life(self) -> Mapping[str, float]:
         """See procview.control.metrics.Counted."""
-        return {"took_over": float(self._took_over), "published_seconds": self.published_seconds}
+        return {
+            "took_over": float(self._took_over),
+            "published_seconds": self.published_seconds,
+            **self._history.read(),
+        }
 
     def line(self, path: str) -> str:
         """For ``systemctl status``."""

@@ -8,6 +8,7 @@ import os
 from functools import partial
 
 from procview import faults
+from procview.history import History
 from procview.logs import Log
 from procview.mounts import (
     MountEntry,
@@ -82,6 +83,8 @@ def withdraw(skeleton: Skeleton, device: str | None = None, *, but: str | None =
             failure = error
     # Last: what follows takes longer, and most containers need it not.
     failure = _release(skeleton, kept) or failure
+    if gone:
+        History(skeleton.base).withdrawn()
     if failure is not None:
         raise failure
     return gone

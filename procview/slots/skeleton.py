@@ -2,6 +2,7 @@
 
     <base>                            a bind of itself, private: nothing below it reaches another mount namespace
     <base>/slots                      the names of all slots, one a line: what a hook has to bind
+    <base>/history                    see history.py
     <base>/control/control.sock       the control socket, and a link to it: control.sock
     <base>/ctl/proc                   procfs, shared: views are mounted over its files
     <base>/ctl/sys/devices/system/…   a folder of sysfs, shared: one view over the whole of it
@@ -19,6 +20,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from procview.history import History
 from procview.mounts import (
     MS_BIND,
     MS_NODEV,
@@ -117,6 +119,7 @@ class Skeleton:
             self._share(tree)
             self._enslave(tree)
         self._write(names)
+        History(self.base).make()
 
     def _share(self, tree: str) -> None:
         ctl = self.ctl(tree)
@@ -195,6 +198,7 @@ class Skeleton:
         for name in ("slots", "slots.new"):
             if os.path.lexists(f"{self.base}/{name}"):
                 os.unlink(f"{self.base}/{name}")
+        History(self.base).remove()
         self.remove_control()
 
 

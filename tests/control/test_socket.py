@@ -111,7 +111,10 @@ def test_metrics_are_as_prometheus_wants_them(place: Place) -> None:
     _started(place)
     reply = ask(_socket(place), "/metrics")
     assert (reply.status, reply.headers["Content-Type"].partition(";")[0]) == (200, "text/plain")
-    assert f'procview_build_info{{version="{procview.__version__}"}} 1.0\n' in reply.body.decode()
+    text = reply.body.decode()
+    assert f'procview_build_info{{version="{procview.__version__}"}} 1.0\n' in text
+    assert "\nprocview_starts_total 1.0\n" in text
+    assert "\nprocview_takeovers_total 0.0\n" in text
     promtool = required("promtool", "prometheus")
     checked = subprocess.run(
         [promtool, "check", "metrics"], input=reply.body, capture_output=True, timeout=60, check=False

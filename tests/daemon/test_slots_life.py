@@ -407,7 +407,7 @@ def test_a_successor_takes_over_without_a_gap(place: Place) -> None:
         assert (place.mount / "proc/uptime").read_bytes()
         eventually(lambda: first.said.count("control socket: ") == 2, "its control socket")
         assert sorted(path.name for path in place.run_directory.iterdir()) == [
-            "containers", "control", "control.sock", "ctl", "fs", "hook.sock", "lock", "slots", "src"
+            "containers", "control", "control.sock", "ctl", "fs", "history", "hook.sock", "lock", "slots", "src"
         ]  # fmt: skip
         assert len(place.ours()) == 1 + len(skeleton_of(place).names())
         # The guard of the new one watches it at its new place.

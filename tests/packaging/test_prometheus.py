@@ -11,6 +11,7 @@ import pytest
 from procview._fast.engine import Engine
 from procview.control.census import Census
 from procview.control.metrics import Metrics
+from procview.history import FIELDS
 from tests.programs import required
 
 ROOT = Path(__file__).parent.parent.parent
@@ -26,7 +27,7 @@ class _Nothing:
         return {"fs": {"open": 0, "text_bytes": 0, "failed": 0}, "lane": {"answered": 0}, "control": {"open": 0}}
 
     def life(self) -> dict[str, float]:
-        return {"took_over": 0.0, "published_seconds": 0.0}
+        return {"took_over": 0.0, "published_seconds": 0.0, **dict.fromkeys(FIELDS, 0)}
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from procview.history import History
 from procview.slots.publish import published
 from tests import lane
 from tests.daemon.process import eventually, needs_mount
@@ -52,6 +53,10 @@ def test_readers_notice_nothing_of_twenty_kills(served: Served, tmp_path: Path) 
         for _ in range(20):
             _kill(served)
     assert served.said.count("with 2 descriptors kept for it") == 20
+    history = History(str(served.place.run_directory))
+    eventually(lambda: history.read()["starts"] == 21, "the last one's word")
+    read = history.read()
+    assert (read["takeovers"], read["withdrawals"], read["withdrawn_at_ns"]) == (20, 0, 0)
 
 
 def test_what_was_read_of_a_file_stays_what_it_was(served: Served, mount: Path, opened: list[int]) -> None:
