@@ -1,6 +1,7 @@
 """One guest from its start to its end: its disks, its folders, QEMU; and nothing of it afterwards."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from types import FrameType
 
 from tests import session
 from tests.guest import job
-from tests.guest.folders import WITH_US, shared_folder, shared_root
+from tests.guest.folders import WITH_US, other_root, shared_folder, shared_root
 from tests.guest.initramfs import initramfs
 from tests.guest.kernels import CACHE, kernel
 from tests.guest.machine import STORAGE_MIB, Machine, command_line
@@ -64,11 +65,14 @@ def boot(
     *,
     seconds: float,
     environment: Mapping[str, str] | None = None,
+    root: Path | None = None,
     ours: bool = False,
     meanwhile: Callable[[], object] = lambda: None,
     niceness: int = 0,
 ) -> End:
     """Boot a guest, run ``command`` in it as root in our working directory, and wait for the end of both.
+
+    Its root is this machine's own, or the tree below ``root``, which knows nothing of us; the directory is / there.
 
     ``shared`` is a folder for this guest, or for one after another, which has it at job.INSIDE; what is written
     anywhere else in the guest is gone. With ``ours`` the command prints to our standard output, and has our terminal if
@@ -77,11 +81,12 @@ def boot(
     """
     terminal = ours and sys.stdin.isatty()
     chosen = kernel(machine.kernel)
-    for_init = {"layout": machine.layout, "modules": str(chosen.modules)}
+    modules = chosen.modules if root is None else Path("/lib/modules", chosen.modules.name)
+    for_init = {"layout": machine.layout, "modules": str(modules)}
     for_init |= {"interactive": "1"} if terminal else {}
     for_init |= {"systemd": "1 fstab=no systemd.gpt_auto=no"} if machine.systemd else {}
     needed = [_CHECKOUT, CACHE, Path(sys.prefix), Path(sys.base_prefix), Path(sysconfig.get_path("platlib"))]
-    job.write_job(shared, command, environment or {}, terminal=terminal)
+    job.write_job(shared, command, environment or {}, os.getcwd() if root is None else "/", terminal=terminal)
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
         stack.enter_context(interrupted_by_signals())
@@ -89,7 +94,11 @@ def boot(
         output, console, archive, errors = (directory / name for name in ("output", "console", "initramfs", "errors"))
         archive.write_bytes(initramfs(chosen))
         folders = [
-            stack.enter_context(shared_root(directory, needed)),
+            stack.enter_context(
+                shared_root(directory, needed)
+                if root is None
+                else other_root(directory, root, {modules: chosen.modules})
+            ),
             stack.enter_context(shared_folder(directory, shared)),
         ]
         channel = "stdio,signal=off" if ours else f"file,path={output}"

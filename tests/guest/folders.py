@@ -6,7 +6,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,28 +32,35 @@ class Folder:
 def shared_root(directory: Path, needed: Sequence[Path]) -> Iterator[Folder]:
     """The host's root, read-only, with what is mounted below it only where a ``needed`` path is."""
     points = sorted({_mount_point(path.resolve()) for path in needed} - {Path("/")})
+    with other_root(directory, Path("/"), {point: point for point in points}) as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def other_root(directory: Path, root: Path, binds: Mapping[Path, Path]) -> Iterator[Folder]:
+    """The tree below ``root``, read-only, with folders of the host (values) at places in it (keys), which exist."""
     # Nothing changes there while the guest runs, as far as it is concerned: it may keep what it has seen.
-    with _served("root", Path("/"), points, directory, "cache=always", "remount,bind,ro") as folder:
+    with _served("root", root, binds, directory, "cache=always", "remount,bind,ro") as folder:
         yield folder
 
 
 @contextlib.contextmanager
 def shared_folder(directory: Path, path: Path) -> Iterator[Folder]:
     """A folder that the guest may write to."""
-    with _served("shared", path, (), directory, "cache=auto", "remount,bind") as folder:
+    with _served("shared", path, {}, directory, "cache=auto", "remount,bind") as folder:
         yield folder
 
 
 @contextlib.contextmanager
 def _served(
-    tag: str, source: Path, points: Sequence[Path], directory: Path, cache: str, options: str
+    tag: str, source: Path, binds: Mapping[Path, Path], directory: Path, cache: str, options: str
 ) -> Iterator[Folder]:
     """Serve ``source``, bound to a place of its own where the host does not see it, until the context is left."""
     seen, socket, log = (directory / f"{tag}{suffix}" for suffix in ("", ".socket", ".log"))
     seen.mkdir()
     steps = ["set -e"]
-    for path in (source, *points):
-        bound = shlex.quote(str(seen / path.relative_to(source)))
+    for place, path in {Path("/"): source, **binds}.items():
+        bound = shlex.quote(str(seen / place.relative_to("/")))
         steps += [f"mount --bind {shlex.quote(str(path))} {bound}", f"mount -o {options} {bound}"]
     # These options are understood by the old virtiofsd in C as by the new one in Rust.
     served = ["-f", f"--socket-path={socket}", "-o", f"source={seen}", "-o", cache, "-o", "sandbox=chroot"]

@@ -25,8 +25,10 @@ _MASKED = (
 )
 
 
-def write_job(shared: Path, command: Sequence[str], environment: Mapping[str, str], *, terminal: bool) -> None:
-    """Write the script that runs ``command`` in our working directory, and systemd's unit for it."""
+def write_job(
+    shared: Path, command: Sequence[str], environment: Mapping[str, str], directory: str, *, terminal: bool
+) -> None:
+    """Write the script that runs ``command`` in ``directory`` (of the guest), and systemd's unit for it."""
     variables = {
         "HOME": "/root",
         "LANG": "C.UTF-8",
@@ -36,7 +38,7 @@ def write_job(shared: Path, command: Sequence[str], environment: Mapping[str, st
         **environment,
     }
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-    lines += [f"cd {shlex.quote(os.getcwd())}", shlex.join(command)]
+    lines += [f"cd {shlex.quote(directory)}", shlex.join(command)]
     (shared / "job").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     (shared / "status").unlink(missing_ok=True)
     units = shared / "units"
