@@ -25,6 +25,8 @@ _LANES = 4
 """Readers at the same time: one that is stuck holds up only those behind it. Each costs a fork."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_left: list[int] = []
+"""Pids of children that were killed and had not ended when their parent went on. Nobody else waits for them."""
 
 
 class Child:
@@ -52,14 +54,22 @@ class Child:
         os.close(self.fd)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
+        _left.append(self._pid)
         for _ in range(20):
-            if os.waitpid(self._pid, os.WNOHANG)[0]:
+            if self._pid not in reaped():
                 return
             time.sleep(0.001)
 
 
+def reaped() -> list[int]:
+    """Take what has ended of those that were left behind; what has not."""
+    _left[:] = [pid for pid in _left if not os.waitpid(pid, os.WNOHANG)[0]]
+    return _left
+
+
 def _run(work: Callable[[Send], None], write: int, parent: int) -> None:
     """The child's life; it does not come back from here."""
+    _left.clear()  # our parent's
     try:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:

@@ -81,7 +81,10 @@ def boot(
     """
     terminal = ours and sys.stdin.isatty()
     chosen = kernel(machine.kernel)
-    modules = chosen.modules if root is None else Path("/lib/modules", chosen.modules.name)
+    modules = chosen.modules
+    if root is not None:
+        modules = Path("/lib/modules", chosen.release)
+        (root / modules.relative_to("/")).mkdir(parents=True, exist_ok=True)  # something is bound over it
     for_init = {"layout": machine.layout, "modules": str(modules)}
     for_init |= {"interactive": "1"} if terminal else {}
     for_init |= {"systemd": "1 fstab=no systemd.gpt_auto=no"} if machine.systemd else {}
