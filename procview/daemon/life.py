@@ -1,4 +1,4 @@
-"""The daemon's life: engine, file system, slots, signals, load sampler and service manager in one trio nursery.
+"""The daemon's life: engine, file system, slots, upkeep, signals and service manager in one trio nursery.
 
 Signals: SIGTERM and SIGINT withdraw the views, unmount and end it; SIGQUIT leaves all that to the next one. SIGHUP
 reads the configuration again, SIGUSR1 logs its counters, SIGUSR2 starts a successor. While nobody reads and no watchdog
@@ -18,10 +18,12 @@ import trio
 
 from procview import faults, logs
 from procview._fast.state import State
+from procview.daemon import watchdog
 from procview.daemon.control import Control
 from procview.daemon.inheritance import Inheritance, forget, inherited, leave
 from procview.daemon.publication import Publication, prepared
 from procview.daemon.succession import place_beside, start_successor, take_over
+from procview.daemon.upkeep import Upkeep
 from procview.daemon.vitals import Vitals
 from procview.fs.lane import LaneOptions
 from procview.fs.mount import Mount, MountError, answers, directories, mounted
@@ -31,7 +33,6 @@ from procview.lock import LockedError, held, holder
 from procview.logs import Log
 from procview.mounts import real_place
 from procview.notes import Notes
-from procview.notify import watchdog_seconds
 from procview.roots import Roots, configure, open_engine
 from procview.settings import SettingsError, load
 from procview.slots.skeleton import Skeleton
@@ -39,16 +40,10 @@ from procview.store import Store
 
 log = Log(__name__)
 
-SAMPLE_SECONDS = 5.0
-"""How often the load of watched containers is sampled, as the kernel does for its own."""
-
 FIRST_ANSWER_SECONDS = 20.0
 """For the first request, and for the process that makes it, on a machine that has much else to do. Service managers
 give a start longer than that.
 """
-
-CALLERS_SECONDS = 2.0
-"""How often, while callers come again, what is kept of those that have ended is closed."""
 
 _NEED_A_RESTART = (
     "slots",
@@ -92,8 +87,6 @@ class Daemon:
         self._roots = roots
         self._store = store
         self._notifier = store.notifier
-        self._sampling = trio.Event()
-        self._callers = trio.Event()
         self._publication: Publication | None = None
         self._state: State | None = None
         self._is_left = False
@@ -123,11 +116,12 @@ class Daemon:
                 await self._prepare(stack, None)
             self._engine = open_engine(self._roots, self._settings, self._notes)
             stack.callback(self._engine.close)
+            self._upkeep = Upkeep(self._engine)
             self._operations = ViewOperations(
                 self._engine,
                 proc=self._roots.proc,
                 loadavg_was_read=self._loadavg_was_read,
-                callers_were_kept=lambda: self._callers.set(),
+                callers_were_kept=self._upkeep.callers_were_kept,
                 state=self._state,
             )
             path = self._path if self._predecessor is None else place_beside(self._path)
@@ -203,9 +197,8 @@ class Daemon:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._obey, signals, stop, nursery)
             nursery.start_soon(self._publish, mount, stop, nursery)
-            nursery.start_soon(self._sample)
-            nursery.start_soon(self._forget_callers)
-            nursery.start_soon(self._watch, mount, stop)
+            nursery.start_soon(self._upkeep.run)
+            nursery.start_soon(watchdog.feed, self._notifier, mount, stop, self._path, self._status)
             if self._publication is not None:
                 nursery.start_soon(self._publication.keep_guard)
                 nursery.start_soon(self._publication.hear_hooks)
@@ -339,66 +332,7 @@ class Daemon:
 
     def _loadavg_was_read(self) -> None:
         if self._settings.loadavg or self._settings.container or self._settings.annotations:
-            self._sampling.set()
-
-    async def _sample(self) -> None:
-        """Sample loads while a container is being watched; otherwise wait for the next read of a loadavg."""
-        watched, next_sample = 0, 0.0
-        while True:
-            if not watched:
-                await self._sampling.wait()
-                next_sample = trio.current_time()
-            self._sampling = trio.Event()
-            try:
-                watched = await trio.to_thread.run_sync(self._engine.sample, abandon_on_cancel=True)
-            except Exception:  # the load of everyone may not depend on one odd container
-                log.exception("sampling-failed", "sampling loads failed")
-            # Whole periods, as the decay assumes; ones that were missed (a suspend, an overload) are skipped.
-            missed = (trio.current_time() - next_sample) // SAMPLE_SECONDS
-            next_sample += SAMPLE_SECONDS * (missed + 1)
-            await trio.sleep_until(next_sample)
-
-    async def _forget_callers(self) -> None:
-        """Let go of callers that have ended, some time after new ones came; while nobody reads nothing wakes up."""
-        while True:
-            await self._callers.wait()
-            self._callers = trio.Event()
-            await trio.sleep(CALLERS_SECONDS)
-            if self._engine.forget_gone_callers():
-                self._callers.set()
-
-    async def _watch(self, mount: Mount, stop: trio.Event) -> None:
-        """Feed systemd's watchdog (if any) while requests go through the kernel and back to this event loop.
-
-        Raises MountError when the mount is gone: what is there instead would answer for us.
-        """
-        seconds = watchdog_seconds()
-        if seconds is None:
-            return
-        self._notifier.send("WATCHDOG=1")
-        while not stop.is_set():
-            try:
-                # Without a lane who asks keeps the time, not this event loop: the loop may be asleep in a read(2) of
-                # /dev/fuse whose request was taken back (its reader was killed), and then the question wakes it.
-                pause = seconds / 2
-                if not mount.may_oversleep:
-                    await trio.sleep(pause)
-                    pause = 0
-                if await answers(self._path, pause + seconds * 0.4, after_seconds=pause):
-                    if not stop.is_set():
-                        mount.check()
-                    if mount.is_stuck():
-                        log.error(
-                            "watchdog-not-fed",
-                            "a thread has the request in hand that it had before; the watchdog is not fed",
-                        )
-                        continue
-                    self._notifier.send("WATCHDOG=1", self._status())
-                    continue
-                log.error("watchdog-not-fed", "%s does not answer; the watchdog is not fed", self._path)
-            except OSError as error:
-                log.error("watchdog-not-fed", "%s fails (%s); the watchdog is not fed", self._path, error)
-                await trio.sleep(seconds / 2)
+            self._upkeep.loadavg_was_read()
 
     def _status(self) -> str:
         return "STATUS=" + self._vitals.line(self._path)

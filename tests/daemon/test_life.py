@@ -16,7 +16,7 @@ from tests.timing import patient
 pytestmark = needs_mount
 
 
-SLOTS = ["containers", "control", "control.sock", "ctl", "slots", "src"]
+SLOTS = ["containers", "control", "control.sock", "ctl", "history", "slots", "src"]
 
 
 def names(directory: Path) -> list[str]:

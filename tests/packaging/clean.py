@@ -21,10 +21,14 @@ FOLDER = Path(sys.argv[1])
 IMAGE = "docker.io/library/ubuntu:24.04"
 
 _PREPARED = f"""
-mkdir -p /etc/containers /etc/procview
+mkdir -p /etc/containers /etc/procview /var/tmp/containers /var/lib/containers
+# An overlay cannot be put onto the guest's own: the disk of the guest is at /var/tmp.
+mount --bind /var/tmp/containers /var/lib/containers
 printf '[containers]\\nnetns = "none"\\n' >/etc/containers/containers.conf
 # However slow the machine is, nobody is to give up waiting.
 printf 'takeover_seconds = 100\\nhang_seconds = 20\\n' >/etc/procview/procview.toml
+mkdir -p /etc/systemd/system/procview.service.d
+printf '[Service]\\nTimeoutStartSec=500\\nWatchdogSec=100\\n' >/etc/systemd/system/procview.service.d/slow.conf
 podman import --quiet image.tar {IMAGE}
 rm -f /usr/sbin/policy-rc.d
 """
@@ -44,7 +48,7 @@ _REMOVED = """
 apt-get purge --quiet --assume-yes procview
 podman exec c1 free -k
 find / -xdev -name '*procview*' -not -path '/run/guest/*' -not -path '/proc/*' -not -path '/sys/*' \\
-    -not -path '/var/log/*' -not -path '/var/lib/prometheus/*' 2>/dev/null
+    -not -path '/var/log/*' -not -path '/etc/systemd/system/procview.service.d*' -not -path '/var/lib/prometheus/*' 2>/dev/null
 grep procview /proc/mounts
 echo "that is all"
 """
