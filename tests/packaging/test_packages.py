@@ -128,10 +128,12 @@ def test_it_has_what_is_listed_and_nothing_else(package: Built) -> None:
     }
     is_deb = package.file.suffix == ".deb"
     places = (
-        {"lib/systemd/system/procview.service", "usr/share/zsh/vendor-completions/_procview",
+        {"lib/systemd/system/procview-metrics.service", "lib/systemd/system/procview.service",
+         "usr/share/zsh/vendor-completions/_procview",
          "usr/share/lintian/overrides/procview"}
         if is_deb
-        else {"usr/lib/systemd/system/procview.service", "usr/share/zsh/site-functions/_procview"}
+        else {"usr/lib/systemd/system/procview-metrics.service", "usr/lib/systemd/system/procview.service",
+              "usr/share/zsh/site-functions/_procview"}
     )  # fmt: skip
     if is_deb and "usr/lib/systemd/system/procview.service" in own:  # where a newer debhelper puts units
         places = {path.removeprefix("usr/") if path.startswith("usr/lib/systemd") else f"usr/{path}"
@@ -238,10 +240,16 @@ def test_an_upgrade_restarts_and_a_removal_stops_first_and_withdraws_then(deb: B
     assert stop is not None
     assert stop.start() < withdraw
     assert '"$1" = remove' in before[before.rindex("\nif ", 0, withdraw) : withdraw]
-    assert before.count("deb-systemd-invoke") == 1, "an upgrade stops nothing"
+    stops = re.findall(r"^if (.*)\n(?:\s*#.*\n)?\s*deb-systemd-invoke stop '([\w.-]+)'", before, re.MULTILINE)
+    assert sorted(unit for _, unit in stops) == ["procview-metrics.service", "procview.service"]
+    assert all('"$1" = remove' in condition for condition, _ in stops), "an upgrade stops nothing"
+    assert before.count("deb-systemd-invoke") == len(stops)
     assert "_dh_action=restart" in after
     assert "_dh_action=start" in after
     assert "deb-systemd-helper enable 'procview.service'" in after
+    assert "was-enabled 'procview-metrics.service'" in after, "who has enabled it keeps it"
+    assert "deb-systemd-invoke try-restart 'procview-metrics.service'" in after, "and only where it runs"
+    assert "$_dh_action 'procview-metrics.service'" not in after
     assert "rm -rf /etc/procview" in control(deb, "postrm")
 
 
