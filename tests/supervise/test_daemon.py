@@ -121,7 +121,7 @@ def test_sigterm_ends_all_and_leaves_nothing_but_the_slots(served: Served) -> No
     assert not any(child.is_running() for child in children)
     assert not served.place.ours()
     left = sorted(path.name for path in served.place.run_directory.iterdir())
-    assert left == ["containers", "control", "control.sock", "ctl", "slots", "src"]
+    assert left == ["containers", "control", "control.sock", "ctl", "history", "slots", "src"]
     assert not list(Path("/run").glob("procview-*"))
 
 
