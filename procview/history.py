@@ -1,9 +1,9 @@
-"""What is counted beyond one daemon's life, from boot on: starts, takeovers, how long containers had no views.
+"""What is counted beyond one daemon's life: starts, takeovers, how long containers had no views.
 
-A small file in the run directory, with a line for each count. It is made once; then numbers are written over numbers of
-the same length, so that a full /run stops nobody. Whoever withdraws views (daemon, guard, a command) writes when; the
-daemon that publishes them again, which holds the run directory's lock, writes all the rest. A file that is no good
-counts from zero.
+A small file in the run directory, as old as that (mostly: since boot), with a line for each count. It is made once; then
+numbers are written over numbers of the same length, so that a full /run stops nobody. Whoever withdraws views (daemon,
+guard, a command) writes when; the daemon that publishes them again, which holds the run directory's lock, writes all the
+rest. A file that is no good counts from zero.
 """
 
 import os
@@ -55,8 +55,8 @@ class History:
             self._write("takeovers", before["takeovers"] + 1)
 
     def withdrawn(self) -> None:
-        """Views have been taken away just now."""
-        if os.path.exists(self._path):  # else no daemon was ever here that counts
+        """No views are left, since now; or since somebody said so before."""
+        if os.path.exists(self._path) and not self.read()["withdrawn_at_ns"]:  # without a file no daemon ever counted
             self._write("withdrawn_at_ns", time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
     def published(self) -> float | None:

@@ -4,13 +4,11 @@ docs/operations.md says of each id what has happened and what to do. What a cont
 token bucket, and what that holds back is counted in the next line that gets through; other lines always pass.
 """
 
-import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from procview.printable import printable
 
@@ -121,9 +119,18 @@ class _Text(logging.Formatter):
 class _Json(logging.Formatter):
     """One object in one line."""
 
+    def __init__(self) -> None:
+        # Here, since the guard and the supervisor need neither of them otherwise, and start without.
+        from datetime import UTC, datetime
+        from json import dumps
+
+        super().__init__()
+        self._instant: Callable[[float], datetime] = lambda seconds: datetime.fromtimestamp(seconds, UTC)
+        self._object = dumps
+
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
+            "time": self._instant(record.created).isoformat(timespec="microseconds"),
             "level": record.levelname.lower(),
             "event": _event(record),
             "message": record.getMessage(),
@@ -135,7 +142,7 @@ class _Json(logging.Formatter):
             fields["suppressed"] = suppressed
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(fields)
+        return self._object(fields)
 
 
 class _Journal(logging.Formatter):

@@ -124,7 +124,10 @@ class Metrics:
         for name, (help_text, value) in gauges.items():
             yield GaugeMetricFamily(name, help_text, value=value)
         totals = {
-            "procview_starts": ("Daemons that became ready, since boot.", life["starts"]),
+            "procview_starts": (
+                "Daemons that gave containers views, since the run directory was made.",
+                life["starts"],
+            ),
             "procview_takeovers": ("Those that went on with the readers of the one before.", life["takeovers"]),
             "procview_withdrawals": (
                 "Times when containers had the host's files, and have views again.",

@@ -83,7 +83,7 @@ def withdraw(skeleton: Skeleton, device: str | None = None, *, but: str | None =
             failure = error
     # Last: what follows takes longer, and most containers need it not.
     failure = _release(skeleton, kept) or failure
-    if gone:
+    if gone and not published(skeleton):
         History(skeleton.base).withdrawn()
     if failure is not None:
         raise failure
