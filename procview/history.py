@@ -1,8 +1,8 @@
 """What is counted beyond one daemon's life: starts, takeovers, how long containers had no views.
 
-A small file in the run directory, as old as that (mostly: since boot), with a line for each count. It is made once; then
+A small file in the run directory, as old as that (mostly: since boot), a line for each count. It is made once; then
 numbers are written over numbers of the same length, so that a full /run stops nobody. Whoever withdraws views (daemon,
-guard, a command) writes when; the daemon that publishes them again, which holds the run directory's lock, writes all the
+guard, a command) writes when; the daemon that publishes them again, which holds the run directory's lock, writes the
 rest. A file that is no good counts from zero.
 """
 
