@@ -25,6 +25,7 @@ from procview.daemon.publication import Publication, prepared
 from procview.daemon.succession import place_beside, start_successor, take_over
 from procview.daemon.upkeep import Upkeep
 from procview.daemon.vitals import Vitals
+from procview.fs.blocking import PER_HANG, BlockingWork
 from procview.fs.lane import LaneOptions
 from procview.fs.mount import Mount, MountError, answers, directories, mounted
 from procview.fs.operations import ViewOperations
@@ -120,6 +121,7 @@ class Daemon:
             self._operations = ViewOperations(
                 self._engine,
                 proc=self._roots.proc,
+                blocking=BlockingWork(PER_HANG * self._at_start.hang_seconds),
                 loadavg_was_read=self._loadavg_was_read,
                 callers_were_kept=self._upkeep.callers_were_kept,
                 state=self._state,
@@ -220,11 +222,11 @@ class Daemon:
                 self._publication.watch(self._path)
         if not stop.is_set():
             self._leave_for_the_next(mount)
-            log.info("serving", "serving %s", self._path)
-            self._notifier.send("READY=1", f"MAINPID={os.getpid()}", self._status())
             if self._publication is not None:
                 self._vitals.published()
                 self._history.started(took_over=self._took_over)
+            log.info("serving", "serving %s", self._path)
+            self._notifier.send("READY=1", f"MAINPID={os.getpid()}", self._status())
             if self._at_start.control:
                 self._control = self._new_control()
                 nursery.start_soon(self._control.run)

@@ -9,8 +9,9 @@ from typing import TypeVar
 
 import trio
 
-DEADLINE_SECONDS = 1.0
-"""How long a reader waits before it is served the host's file instead."""
+PER_HANG = 2
+"""A reader waits this many times ``hang_seconds`` before it is served the host's file instead: the setting says how
+slow this host may be."""
 THREADS = 16
 """Threads for all containers together."""
 THREADS_PER_OWNER = 2
@@ -51,7 +52,7 @@ class _Allowance:
 class BlockingWork:
     """Runs functions in worker threads. To be made and used inside one trio event loop."""
 
-    def __init__(self, deadline_seconds: float = DEADLINE_SECONDS) -> None:
+    def __init__(self, deadline_seconds: float) -> None:
         self._deadline_seconds = deadline_seconds
         self.pool = trio.CapacityLimiter(THREADS)
         self._allowances: dict[int, _Allowance] = {}

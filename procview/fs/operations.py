@@ -95,8 +95,8 @@ class ViewOperations(pyfuse3.Operations):
     """Serves ``engine``. ``loadavg_was_read`` is called after each rendering of a loadavg, to wake the sampler;
     ``callers_were_kept`` when some time later the engine should forget callers that have gone.
 
-    ``proc`` is where the callers' pids can be looked up. With ``state``, what is open goes on where another daemon has
-    left it. To be made inside the trio event loop.
+    ``blocking`` runs what may wait. ``proc`` is where the callers' pids can be looked up. With ``state``, what is open
+    goes on where another daemon has left it. To be made inside the trio event loop.
     """
 
     supports_dot_lookup = True
@@ -107,11 +107,11 @@ class ViewOperations(pyfuse3.Operations):
         self,
         engine: Engine,
         *,
+        blocking: BlockingWork,
         proc: str = "/proc",
         loadavg_was_read: Callable[[], None] = lambda: None,
         callers_were_kept: Callable[[], None] = lambda: None,
         files: OpenFiles | None = None,
-        blocking: BlockingWork | None = None,
         state: State | None = None,
     ) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class ViewOperations(pyfuse3.Operations):
         self._tree = Tree(engine, state)
         self._state = state
         self.files = OpenFiles(engine, state=state) if files is None else files
-        self._blocking = BlockingWork() if blocking is None else blocking
+        self._blocking = blocking
         self._counts: dict[str, int] = {}
         self._attributes: dict[int, pyfuse3.EntryAttributes] = {}
         self.start_ns = time.time_ns()

@@ -1,6 +1,7 @@
 """The daemon's life: start, refusals, what a crash left, the end; each with real processes and real mounts."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -212,3 +213,16 @@ def test_under_the_journal_lines_have_priorities(place: Place) -> None:
     other.ends()
     assert other.said.startswith("procview: ")
     assert os.path.exists(log)
+
+
+@pytest.mark.parametrize(("hang_seconds", "count"), [(1e-6, 1), (30, 0)])
+def test_how_long_a_read_waits_follows_from_the_setting(place: Place, hang_seconds: float, count: int) -> None:
+    """The disks of a container come from its /dev, in a thread, which takes longer than two microseconds."""
+    place.config.write_text(f"slots = false\nhang_seconds = {hang_seconds:f}\n")
+    daemon = place.start()
+    path = place.mount / "proc/diskstats"
+    subprocess.run(["unshare", "--pid", "--fork", "cat", path], check=True, stdout=subprocess.DEVNULL)
+    daemon.process.send_signal(signal.SIGUSR1)
+    daemon.says("[vitals]")
+    waited_in_vain = re.search(r"fs_fallback_deadline=([0-9]+)", daemon.said)
+    assert int(waited_in_vain[1] if waited_in_vain else 0) == count

@@ -38,7 +38,11 @@ def held() -> Iterator[Callable[[Daemon], list[int]]]:
             stack.callback(os.close, pidfd)
             found = []
             for entry in Path(f"/proc/{daemon.process.pid}/fd").iterdir():
-                if os.readlink(entry) == "/dev/fuse":
+                try:
+                    target = os.readlink(entry)
+                except FileNotFoundError:
+                    continue  # closed since: a daemon that has just started looks at files
+                if target == "/dev/fuse":
                     fd = ctypes.CDLL(None).syscall(_SYS_PIDFD_GETFD, pidfd, int(entry.name), 0)
                     assert fd >= 0
                     stack.callback(os.close, fd)

@@ -9,9 +9,12 @@ import threading
 
 import trio
 
+from procview.fs.blocking import BlockingWork
 from procview.fs.mount import mounted
 from procview.fs.operations import ViewOperations
 from tests.fs.fake import FakeEngine, FakeView
+
+DEADLINE_SECONDS = 1.0
 
 
 class OddEngine(FakeEngine):
@@ -33,9 +36,10 @@ def text(pid: int, path: str) -> bytes:
 
 async def main() -> None:
     engine = OddEngine(text=text, cpus_of={int(sys.argv[2]): 2})
+    operations = ViewOperations(engine.as_engine(), blocking=BlockingWork(DEADLINE_SECONDS))
     stop = trio.Event()
     with trio.open_signal_receiver(signal.SIGTERM) as signals:
-        async with mounted(sys.argv[1], ViewOperations(engine.as_engine())) as mount, trio.open_nursery() as nursery:
+        async with mounted(sys.argv[1], operations) as mount, trio.open_nursery() as nursery:
             nursery.start_soon(mount.serve, stop)
             print("mounted", flush=True)
             async for _ in signals:

@@ -29,7 +29,7 @@ def run_to_the_end(test: Callable[[], object], release: threading.Event) -> None
 
 def test_result_and_errors_pass_through(stuck: threading.Event) -> None:
     async def test() -> None:
-        work = BlockingWork()
+        work = BlockingWork(deadline_seconds=1)
         assert await work.run(1, lambda: 42) == 42
         with pytest.raises(FileNotFoundError):
             await work.run(1, lambda: os.stat("/nonexistent"))

@@ -46,6 +46,7 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
 
 
 def serving(engine: FakeEngine | None = None, **kwargs: Any) -> ViewOperations:
+    kwargs.setdefault("blocking", BlockingWork(deadline_seconds=1))
     return ViewOperations((engine or FakeEngine()).as_engine(), **kwargs)
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from procview.fs.blocking import DEADLINE_SECONDS
 from procview.fs.nodes import CPU_DIR
 from tests.daemon.process import Place, eventually, needs_mount
+from tests.fs.fake_daemon import DEADLINE_SECONDS
 
 pytestmark = needs_mount
 
