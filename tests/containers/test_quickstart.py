@@ -44,7 +44,7 @@ NOT_RUN = {
     "isulad": "iSulad is in no package of Debian; tests/hook runs what its hookspec.json says, with runc",
 }
 """Blocks whose commands cannot be run here, and why."""
-IN_A_GUEST = {"debian", "prometheus"}
+IN_A_GUEST = {"debian", "incus", "prometheus"}
 """Blocks that tests/packaging/test_clean_debian.py runs in a machine of their own."""
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SECONDS = 20
+from tests.timing import patient
+
+SECONDS = patient(20)
 
 
 class _Connection(http.client.HTTPConnection):

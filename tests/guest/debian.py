@@ -20,6 +20,8 @@ _SECONDS = 900
 def debian_root(packages: Sequence[str]) -> Path:
     """The root of a minimal Debian with systemd and these ``packages``, without what they recommend.
 
+    One that is not in the release itself is taken from its backports.
+
     It is made once, with mmdebstrap, and kept in the cache; a guest writes to a layer above it. Raises OSError and
     RuntimeError.
     """
@@ -45,7 +47,7 @@ def _make(root: Path, release: str, packages: Sequence[str]) -> None:
     argv = [program, "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(packages)}"]
     argv += ["--aptopt=APT::Install-Recommends false", "--dpkgopt=force-unsafe-io"]
     argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _LEFT_OUT]
-    argv += [release, str(root), *map(str, _lists())]
+    argv += [release, str(root), *map(str, _lists()), _backports(release)]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"mmdebstrap: status {done.returncode}\n{done.stdout}{done.stderr}")
@@ -56,3 +58,13 @@ def _lists() -> list[Path]:
     main, more = _SOURCES
     found = [path for path in (main, *sorted(more.glob("*"))) if path.suffix in (".list", ".sources")]
     return [path for path in found if path.exists() and path.read_text(encoding="utf-8").strip()]
+
+
+def _backports(release: str) -> str:
+    """The line for what is made of later releases for this one, from where the release is."""
+    said = subprocess.run(["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)", "Created-By: Packages"],
+                          capture_output=True, text=True, check=True).stdout  # fmt: skip
+    sites = [site for site, suite in map(str.split, said.splitlines()) if suite == release]
+    if not sites:
+        raise RuntimeError(f"apt-get indextargets names no source of {release}")
+    return f"deb {sites[0]} {release}-backports main"

@@ -34,6 +34,19 @@ mkdir -p "${{slow%/*}}"
 printf '[Service]\\nTimeoutStartSec=500\\nTimeoutStopSec=500\\nWatchdogSec=100\\n' >"$slow"
 podman import --quiet image.tar {IMAGE}
 rm -f /usr/sbin/policy-rc.d
+# Who types the page's first command answers that lxcfs may go.
+echo 'APT::Get::Assume-Yes "true";' >/etc/apt/apt.conf.d/yes
+"""
+_PREPARED_INCUS = """
+mkdir -p /var/tmp/incus
+incus admin init --preseed <<'END'
+storage_pools: [{name: default, driver: dir, config: {source: /var/tmp/incus}}]
+profiles: [{name: default, devices: {root: {path: /, pool: default, type: disk}}}]
+END
+printf 'architecture: x86_64\ncreation_date: 0\nproperties: {description: tiny}\n' >/var/tmp/metadata.yaml
+tar -C /var/tmp -cf /var/tmp/metadata.tar metadata.yaml
+incus image import /var/tmp/metadata.tar image.tar --alias tiny
+incus init tiny c2 --config limits.memory=512MiB
 """
 _UPGRADED = """
 before=$(systemctl show -p MainPID --value procview)
@@ -44,10 +57,12 @@ until grep -q right /tmp/readers; do sleep 0.1; done
 apt-get install --quiet --assume-yes ./next/procview_*.deb
 podman exec c1 touch /enough
 wait
+systemctl is-active --quiet incus
 [ "$before" != "$(systemctl show -p MainPID --value procview)" ] && echo "another daemon"
 sort /tmp/readers | uniq --count
 """
 _REMOVED = """
+incus delete --force c2
 apt-get purge --quiet --assume-yes procview
 podman exec c1 free -k
 podman rm --force --time 0 c1 >/dev/null
@@ -95,6 +110,8 @@ def main() -> None:
             "prepared": [Step(_PREPARED, ())],
             "debian": page["debian"],
             "prometheus": page["prometheus"],
+            "prepared incus": [Step(_PREPARED_INCUS, ())],
+            "incus": page["incus"],
             "upgraded": [Step(_UPGRADED, ())],
             "removed": [Step(_REMOVED, ())],
         }.items():

@@ -1,7 +1,7 @@
 """The Debian package where nothing of procview's has ever been: a minimal Debian in a guest, with systemd as PID 1.
 
-What is typed is what docs/quickstart.md says for Debian and for Prometheus; then the package is upgraded under a reader
-in a container, and removed.
+What is typed is what docs/quickstart.md says for Debian, for Prometheus and for Incus, which is there with lxcfs; then
+the package is upgraded under a reader in a container, and removed.
 """
 
 import json
@@ -25,7 +25,7 @@ from tests.packaging.builds import CHECKOUT, TOOLS, WHEELS, build, one_file, whe
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
-PACKAGES = ("python3", "fuse3", "podman", "crun", "procps", "curl", "jq", "prometheus")
+PACKAGES = ("python3", "fuse3", "podman", "crun", "procps", "curl", "jq", "prometheus", "incus-base")
 SECONDS = 1500
 """Emulated, it takes five minutes when it is alone."""
 CLEAN = Path(__file__).with_name("clean.py")
@@ -66,6 +66,9 @@ def report() -> Iterator[Report]:
         shutil.copy(package, shared)
         _next_version(package, shared / "next")
         image = Rootfs.copied(work / "image", PROGRAMS)
+        init = image.path / "usr/sbin/init"
+        init.write_text("#!/bin/sh\nexec sleep infinity\n", encoding="ascii")
+        init.chmod(0o755)
         subprocess.run(["tar", "-C", str(image.path), "-cf", str(shared / "image.tar"), "."], check=True)
         for file in (CHECKOUT / "docs/quickstart.md", Path(quickstart.__file__), CLEAN):
             shutil.copy(file, shared)
@@ -83,7 +86,7 @@ def of(report: Report, block: str) -> Report:
     return found
 
 
-@pytest.mark.parametrize("block", ["prepared", "debian", "prometheus"])
+@pytest.mark.parametrize("block", ["prepared", "debian", "prometheus", "prepared incus", "incus"])
 def test_the_commands_of_the_page_do_what_the_page_says(report: Report, block: str) -> None:
     for step in of(report, block):
         assert step["right"], json.dumps(step, indent=1).replace("\\n", "\n")

@@ -71,10 +71,13 @@ def test_a_file_for_another_place_is_as_its_engine_wants_it(site: Site) -> None:
     assert schemas.faults(json.loads(oci_hooks(site)), "oci-hooks.json") == []
 
 
+OTHER_UNITS = ("systemd/lxcfs.service", "systemd/procview-metrics.service")
+
+
 def test_every_schema_has_a_file_and_every_file_a_schema() -> None:
     assert set(SCHEMA_OF.values()) == set(schemas.NAMES)
     shipped = {file.template for _, file in FILES} | {"oci/hooks.json", "docker/daemon.json", "procview.toml"}
-    by_hand = {"systemd/procview-metrics.service", "prometheus/procview.rules.yml", "grafana/procview.json"}
+    by_hand = {*OTHER_UNITS, "prometheus/procview.rules.yml", "grafana/procview.json"}
     assert set(files_for_engines()) == shipped | by_hand
 
 
@@ -223,10 +226,11 @@ def test_the_unit_runs_the_program_that_installed_it_and_guards_special_characte
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze here")
-def test_systemd_has_nothing_to_say_against_the_unit_for_metrics() -> None:
-    text = template("systemd/procview-metrics.service")
+@pytest.mark.parametrize("unit", OTHER_UNITS)
+def test_systemd_has_nothing_to_say_against_the_other_units(unit: str) -> None:
+    text = template(unit)
     with temporary_directory() as directory:
-        path = directory / "procview-metrics.service"
+        path = directory / Path(unit).name
         path.write_text(text.replace("/usr/bin/procview", "/bin/sh"), encoding="utf-8")
         argv = ["systemd-analyze", "verify", "--man=no", str(path)]
         result = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)

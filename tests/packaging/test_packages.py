@@ -128,11 +128,13 @@ def test_it_has_what_is_listed_and_nothing_else(package: Built) -> None:
     }
     is_deb = package.file.suffix == ".deb"
     places = (
-        {"lib/systemd/system/procview-metrics.service", "lib/systemd/system/procview.service",
+        {"lib/systemd/system/lxcfs.service",
+         "lib/systemd/system/procview-metrics.service", "lib/systemd/system/procview.service",
          "usr/share/zsh/vendor-completions/_procview",
          "usr/share/lintian/overrides/procview"}
         if is_deb
-        else {"usr/lib/systemd/system/procview-metrics.service", "usr/lib/systemd/system/procview.service",
+        else {"usr/lib/systemd/system/lxcfs.service",
+              "usr/lib/systemd/system/procview-metrics.service", "usr/lib/systemd/system/procview.service",
               "usr/share/zsh/site-functions/_procview"}
     )  # fmt: skip
     if is_deb and "usr/lib/systemd/system/procview.service" in own:  # where a newer debhelper puts units

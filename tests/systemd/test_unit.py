@@ -4,6 +4,7 @@ One daemon for the module: each test begins with one that serves and leaves one 
 """
 
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from procview.shipped import packaging_file
 from procview.slots.publish import published
 from procview.slots.skeleton import Skeleton
 from tests import lane, session, shipped_unit
+from tests.control.client import ask
 from tests.daemon.process import eventually
 from tests.systemd.units import Service, shown, systemctl
 from tests.timing import paced_settings, patient
@@ -123,6 +125,20 @@ def test_what_the_unit_leaves_it_is_enough_to_tell_who_reads(unit: Unit, users: 
         assert service.read("proc/meminfo").split()[1] == str(100 << 10)
     finally:
         service.stop()
+
+
+def test_it_may_not_enter_a_container_and_says_what_to_do(unit: Unit) -> None:
+    argv = ["unshare", "--pid", "--mount", "--fork", "--kill-child", "sleep", "infinity"]
+    with subprocess.Popen(argv) as outer:
+        try:
+            parent = psutil.Process(outer.pid)
+            eventually(parent.children, "the container's init")
+            (init,) = parent.children()
+            reply = ask(unit.directory / "run/control.sock", f"/v1/containers/{init.pid}/attach", "POST")
+        finally:
+            outer.kill()
+    assert (reply.status, reply.json["init_pid"]) == (409, init.pid)
+    assert reply.json["advice"].endswith("run procview attach on the host")
 
 
 def test_reload_reads_the_configuration_again(unit: Unit) -> None:
