@@ -58,8 +58,7 @@ def findings(question: Question) -> Iterator[Finding | Counts]:
     """Of every container at least one finding, and how many there are. Raises OSError."""
     everyone = [container for container in running() if not container.shares_host_mounts]
     containers = [one for one in everyone if not any(fnmatchcase(one.name, glob) for glob in question.ignore)]
-    # Where there is a tree for it, lxcfs' hook may have been at work, and has bound what it knows.
-    optional = compat.LEFT_OUT if compat.recorded(question.skeleton) is not None else frozenset[str]()
+    optional = compat.left_out(question.skeleton)
     looks = Looks(question, slots(question.skeleton) if question.use_slots else {}, everyone, optional)
     well: list[tuple[Container, MountEntry]] = []
     gone = 0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from procview._fast.engine import Engine
 from procview.notes import start_ticks_of
 from procview.printable import printable
+from procview.slots import compat
 from procview.slots.containers import (
     Container,
     Slot,
@@ -188,9 +189,10 @@ class Census:
         if container.shares_host_mounts:
             return "none", "it shares the host's mounts: its /proc is the host's own"
         table = mounts_of(container, self._proc)
+        optional = compat.left_out(self._skeleton)
         by_state: dict[State, list[str]] = {}
         for name, state in states(container, self._skeleton, current, self._proc).items():
-            if state is not State.MISSING or has_place(table, name):
+            if state is not State.MISSING or (name not in optional and has_place(table, name)):
                 by_state.setdefault(state, []).append(name)
         attached = by_state.pop(State.ATTACHED, [])
         if not by_state:

@@ -39,7 +39,7 @@ from procview.slots import bound
 from procview.slots.skeleton import HARDENED, Skeleton, trees_of, write_anew
 
 _PARTS = ("root", "proc", "sys")
-LEFT_OUT = frozenset({"sys/devices/system/node"})
+_NOT_OF_LXCFS = frozenset({"sys/devices/system/node"})
 """What lxcfs has not got, and its hook therefore does not bind."""
 
 
@@ -68,6 +68,11 @@ def recorded(skeleton: Skeleton) -> Record | None:
     except (ValueError, KeyError, TypeError):
         raise OSError(errno.EINVAL, "not understood: unmount what is at the compat directory, and remove this file",
                       path) from None  # fmt: skip
+
+
+def left_out(skeleton: Skeleton) -> frozenset[str]:
+    """Slots that a container need not have: where there is a tree for it, lxcfs' hook may have been at work."""
+    return _NOT_OF_LXCFS if os.path.exists(_record(skeleton)) else frozenset()
 
 
 def make(skeleton: Skeleton, directory: str) -> None:

@@ -23,6 +23,7 @@ from tests.containers.engines import LXC, Container
 from tests.containers.engines.lxc import MountHook
 from tests.containers.rootfs import Rootfs
 from tests.containers.served import Daemon
+from tests.control.client import ask
 from tests.timing import patient
 
 SECONDS = patient(1)
@@ -112,6 +113,8 @@ def test_its_containers_have_their_own_and_the_hosts_and_their_own_again(
     with LXC.start(rootfs, limits(), views=hook, map_users=mapped) as container:
         assert_own(container)
         assert attached(daemon, container) == "views in place and answered"
+        told = ask(daemon.listens().run_directory / "control.sock", f"/v1/containers/{container.pid}").json
+        assert (told["state"], told["why"]) == ("attached", ""), "which is what procview status says"
         for end in (daemon.kill, daemon.hang, daemon.terminate):
             end()
             assert_hosts_soon(container)
