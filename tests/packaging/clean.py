@@ -43,7 +43,7 @@ incus admin init --preseed <<'END'
 storage_pools: [{name: default, driver: dir, config: {source: /var/tmp/incus}}]
 profiles: [{name: default, devices: {root: {path: /, pool: default, type: disk}}}]
 END
-printf 'architecture: x86_64\ncreation_date: 0\nproperties: {description: tiny}\n' >/var/tmp/metadata.yaml
+printf 'architecture: x86_64\\ncreation_date: 1700000000\\nproperties: {description: tiny}\\n' >/var/tmp/metadata.yaml
 tar -C /var/tmp -cf /var/tmp/metadata.tar metadata.yaml
 incus image import /var/tmp/metadata.tar image.tar --alias tiny
 incus init tiny c2 --config limits.memory=512MiB
