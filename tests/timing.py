@@ -20,7 +20,7 @@ def paced_settings() -> str:
     Less than what it has by default, times the factor: what follows a hang takes more than that there, and all of it
     has ten seconds.
     """
-    return "" if FACTOR == 1 else f"hang_seconds = {patient(0.3)}\n"
+    return "" if FACTOR == 1 else f"hang_seconds = {patient(0.4)}\n"
 
 
 def patient(seconds: float) -> float:

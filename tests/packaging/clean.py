@@ -52,6 +52,7 @@ _UPGRADED = """
 before=$(systemctl show -p MainPID --value procview)
 podman exec c1 sh -c 'while [ ! -e /enough ]; do
     grep -q "^MemTotal:  *524288 kB" /proc/meminfo && echo right || echo wrong
+    sleep 0.1
 done' >/tmp/readers 2>&1 &
 until grep -q right /tmp/readers; do sleep 0.1; done
 apt-get install --quiet --assume-yes ./next/procview_*.deb
