@@ -23,13 +23,12 @@ from procview.slots.containers import (
     Container,
     Slot,
     State,
-    has_place,
+    by_state,
     is_running,
     mounts_of,
     running,
     slots,
     stack,
-    states,
 )
 from procview.slots.skeleton import Skeleton
 
@@ -115,12 +114,9 @@ class Looks:
         if not self.current:
             advice = ("" if service.serving else f"{START}, then ") + self._attach(container)
             return [_finding(container, Severity.WARNING, "no views: there are no slots", advice)], view
-        by_state: dict[State, list[str]] = {}
-        for name, state in states(container, self.question.skeleton, self.current).items():
-            if state is not State.MISSING or (name not in self.optional and has_place(table, name)):
-                by_state.setdefault(state, []).append(name)
-        attached = [*by_state.pop(State.ATTACHED, []), *(by_state.get(State.BOUND, []))]
-        found = [self._problem(state, names, container) for state, names in by_state.items()]
+        names = by_state(table, self.current, self.optional)
+        attached = [*names.pop(State.ATTACHED, []), *(names.get(State.BOUND, []))]
+        found = [self._problem(state, of_it, container) for state, of_it in names.items()]
         if attached and not service.serving:
             found.insert(0, self._up_without_a_daemon(container))
         return found, view

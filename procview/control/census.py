@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from procview._fast.engine import Engine
 from procview.notes import start_ticks_of
@@ -19,11 +19,10 @@ from procview.slots.containers import (
     Container,
     Slot,
     State,
-    has_place,
+    by_state,
     mounts_of,
     running,
     slots,
-    states,
     trusted_name,
 )
 from procview.slots.skeleton import Skeleton
@@ -38,6 +37,14 @@ NEW_SECONDS = 0.05
 
 Fact = dict[str, Any]
 """One container as JSON; docs/operations.md lists the keys."""
+
+
+class _Current(NamedTuple):
+    """The host's slots at one moment."""
+
+    slots: Mapping[str, Slot | None]
+    optional: frozenset[str]
+    """Those that a container need not have."""
 
 
 class NotFoundError(Exception):
@@ -144,12 +151,12 @@ class Census:
     def _known(self) -> "dict[int, Known]":
         return {known["pid_namespace"]: known for known in self._engine.containers() if not known["is_own_scope"]}
 
-    def _slots(self) -> dict[str, Slot | None]:
-        return {} if self._skeleton is None else slots(self._skeleton)
+    def _slots(self) -> _Current:
+        if self._skeleton is None:
+            return _Current({}, frozenset())
+        return _Current(slots(self._skeleton), compat.left_out(self._skeleton))
 
-    def _fact(
-        self, container: Container, known: "Known | None", current: Mapping[str, Slot | None], with_load: bool
-    ) -> Fact:
+    def _fact(self, container: Container, known: "Known | None", current: _Current, with_load: bool) -> Fact:
         state, why = self._state(container, current)
         numbers = self._engine.numbers(container.pid)
         if numbers is None:
@@ -182,23 +189,18 @@ class Census:
             "load_averages": None if load is None else [float(word) for word in load.split()[:3]],
         }
 
-    def _state(self, container: Container, current: Mapping[str, Slot | None]) -> tuple[str, str]:
+    def _state(self, container: Container, current: _Current) -> tuple[str, str]:
         """attached, degraded or none; and why."""
         if self._skeleton is None:
             return "none", "this daemon makes no slots (setting slots)"
         if container.shares_host_mounts:
             return "none", "it shares the host's mounts: its /proc is the host's own"
-        table = mounts_of(container, self._proc)
-        optional = compat.left_out(self._skeleton)
-        by_state: dict[State, list[str]] = {}
-        for name, state in states(container, self._skeleton, current, self._proc).items():
-            if state is not State.MISSING or (name not in optional and has_place(table, name)):
-                by_state.setdefault(state, []).append(name)
-        attached = by_state.pop(State.ATTACHED, [])
-        if not by_state:
+        names = by_state(mounts_of(container, self._proc), current.slots, current.optional)
+        attached = names.pop(State.ATTACHED, [])
+        if not names:
             return "attached" if attached else "none", ""
-        why = "; ".join(f"{_WHY[state]}: {', '.join(names)}" for state, names in by_state.items())
-        return ("degraded", why) if attached or by_state.keys() != {State.MISSING} else ("none", why)
+        why = "; ".join(f"{_WHY[state]}: {', '.join(of_it)}" for state, of_it in names.items())
+        return ("degraded", why) if attached or names.keys() != {State.MISSING} else ("none", why)
 
     def _since(self, pid: int, known: "Known | None") -> str | None:
         """When its init started, by the wall's clock as it is now."""

@@ -12,7 +12,7 @@ import enum
 import fcntl
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -277,6 +277,21 @@ def states(
         current = slots(skeleton)
     table = mounts_of(container, proc)
     return {name: _state(stack(table, f"/{name}"), slot) for name, slot in current.items()}
+
+
+def by_state(
+    table: Sequence[MountEntry], current: Mapping[str, Slot | None], optional: Collection[str] = ()
+) -> dict[State, list[str]]:
+    """The names of slots by their states in a container with these mounts.
+
+    Those that are missing count only where it has a place for them, and not if they are ``optional``.
+    """
+    found: dict[State, list[str]] = {}
+    for name, slot in current.items():
+        state = _state(stack(table, f"/{name}"), slot)
+        if state is not State.MISSING or (name not in optional and has_place(table, name)):
+            found.setdefault(state, []).append(name)
+    return found
 
 
 def mounts_of(container: Container, proc: str = "/proc") -> list[MountEntry]:

@@ -26,6 +26,13 @@ needs_mount = [
 ]
 
 
+def descriptors(pid: int) -> Iterator[tuple[Path, str]]:
+    """The open files of a process, below /proc, and what each is; one that is closed meanwhile is left out."""
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            yield entry, os.readlink(entry)
+
+
 def eventually(condition: Callable[[], object], what: str) -> None:
     """Wait until ``condition()`` holds; fail naming ``what`` when it never does."""
     deadline = time.monotonic() + DEADLINE_SECONDS

@@ -11,13 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
 from procview.slots.publish import published
 from procview.slots.skeleton import Skeleton
-from tests.daemon.process import Daemon, Place, eventually, needs_mount
+from tests.daemon.process import Daemon, Place, descriptors, eventually, needs_mount
 from tests.timing import patient
 
 pytestmark = needs_mount
@@ -37,11 +36,7 @@ def held() -> Iterator[Callable[[Daemon], list[int]]]:
             pidfd = os.pidfd_open(daemon.process.pid)
             stack.callback(os.close, pidfd)
             found = []
-            for entry in Path(f"/proc/{daemon.process.pid}/fd").iterdir():
-                try:
-                    target = os.readlink(entry)
-                except FileNotFoundError:
-                    continue  # closed since: a daemon that has just started looks at files
+            for entry, target in descriptors(daemon.process.pid):
                 if target == "/dev/fuse":
                     fd = ctypes.CDLL(None).syscall(_SYS_PIDFD_GETFD, pidfd, int(entry.name), 0)
                     assert fd >= 0

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from procview.fs.nodes import CPU_DIR
-from tests.daemon.process import Place, eventually, needs_mount
+from tests.daemon.process import Place, descriptors, eventually, needs_mount
 from tests.fs.fake_daemon import DEADLINE_SECONDS
 
 pytestmark = needs_mount
@@ -85,8 +85,7 @@ def test_a_view_that_hangs_holds_nobody_else_up(mount: Path) -> None:
 
 def test_a_reader_of_a_hanging_view_can_be_killed(mount: Path) -> None:
     reader = subprocess.Popen(["cat", mount / "proc/diskstats"], stdout=subprocess.DEVNULL)
-    fds = Path(f"/proc/{reader.pid}/fd")
-    eventually(lambda: any(os.readlink(fd).endswith("diskstats") for fd in fds.iterdir()), "the open file")
+    eventually(lambda: any(name.endswith("diskstats") for _, name in descriptors(reader.pid)), "the open file")
     reader.kill()
     reader.wait(20)
     assert (mount / "proc/uptime").read_bytes().endswith(b"proc/uptime\n")

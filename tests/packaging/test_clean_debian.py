@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 PACKAGES = ("python3", "fuse3", "podman", "crun", "procps", "curl", "jq", "prometheus", "incus-base")
 SECONDS = 1500
-"""Emulated, it takes five minutes when it is alone."""
+"""A net. Emulated, beside other tests, it took ten minutes."""
 CLEAN = Path(__file__).with_name("clean.py")
 PROGRAMS = ("sh", "sleep", "free", "grep", "touch")
 """What the image has."""

@@ -12,7 +12,7 @@ import pytest
 from procview.history import History
 from procview.slots.publish import published
 from tests import lane
-from tests.daemon.process import eventually, needs_mount
+from tests.daemon.process import descriptors, eventually, needs_mount
 from tests.supervise.process import has_ended
 from tests.supervise.readers import three_readers_notice_nothing
 from tests.supervise.test_daemon import STEADY, Served, served
@@ -175,8 +175,8 @@ def test_when_the_supervisor_is_killed_as_well_views_are_withdrawn(served: Serve
 
 def _kept(served: Served, name: str) -> Path:
     """What the supervisor keeps, as a file to write to."""
-    for entry in Path(f"/proc/{served.pid}/fd").iterdir():
-        if name in os.readlink(entry):
+    for entry, target in descriptors(served.pid):
+        if name in target:
             return entry
     raise AssertionError(f"{name} is not kept: {served.said}")
 
