@@ -265,17 +265,8 @@ def slots(skeleton: Skeleton) -> dict[str, Slot | None]:
     return {name: Slot.of(skeleton, name, table) for name in skeleton.names()}
 
 
-def states(
-    container: Container, skeleton: Skeleton, current: Mapping[str, Slot | None] | None = None, proc: str = "/proc"
-) -> dict[str, State]:
-    """The state of each slot in ``container``, by the slot's name.
-
-    ``current`` are the slots of the host, for whoever asks about many containers. Raises ProcessLookupError when the
-    container has ended, and OSError.
-    """
-    if current is None:
-        current = slots(skeleton)
-    table = mounts_of(container, proc)
+def states(table: Sequence[MountEntry], current: Mapping[str, Slot | None]) -> dict[str, State]:
+    """The state of each slot, by its name, in a container with these mounts; ``current`` are the slots of the host."""
     return {name: _state(stack(table, f"/{name}"), slot) for name, slot in current.items()}
 
 
@@ -287,8 +278,7 @@ def by_state(
     Those that are missing count only where it has a place for them, and not if they are ``optional``.
     """
     found: dict[State, list[str]] = {}
-    for name, slot in current.items():
-        state = _state(stack(table, f"/{name}"), slot)
+    for name, state in states(table, current).items():
         if state is not State.MISSING or (name not in optional and has_place(table, name)):
             found.setdefault(state, []).append(name)
     return found

@@ -17,7 +17,7 @@ from procview.cli.attach import described
 from procview.mounts import MountEntry, parse_mountinfo
 from procview.slots import attach as attaching
 from procview.slots import containers
-from procview.slots.containers import State, containing, running, states
+from procview.slots.containers import State, containing, running
 from procview.slots.skeleton import Skeleton
 from tests import session
 from tests.containers.cgroups import Cgroup
@@ -25,6 +25,7 @@ from tests.containers.conftest import MEMORY_BYTES, default_limits, usable
 from tests.containers.engines import CRUN, LXC, RUNC, UNSHARE, Container, Engine
 from tests.containers.rootfs import Rootfs
 from tests.daemon.process import Place, eventually, needs_mount, place
+from tests.slots.looks import states
 
 __all__ = ["place"]
 pytestmark = needs_mount

@@ -20,12 +20,13 @@ import pytest
 from procview.mounts import MS_BIND, detach, mount, mount_fuse, mount_table, parse_mountinfo, top_mount
 from procview.slots import bound, compat
 from procview.slots.attach import attach
-from procview.slots.containers import State, running, states
+from procview.slots.containers import State, running
 from procview.slots.publish import publish, published, withdraw
 from procview.slots.skeleton import Skeleton
 from tests.daemon.process import Daemon, Place, eventually, needs_mount, place
 from tests.daemon.test_slots_life import SECOND, moves_beneath
 from tests.session import new_directory, remove_directory
+from tests.slots.looks import states
 from tests.timing import paced_settings, patient
 
 __all__ = ["place"]

@@ -14,11 +14,12 @@ import pytest
 from procview.mounts import parse_mountinfo
 from procview.printable import printable
 from procview.slots import containers
-from procview.slots.containers import Container, State, name_in, running, stack, states, trusted_name
+from procview.slots.containers import Container, State, name_in, running, stack, trusted_name
 from procview.slots.skeleton import Skeleton
 from tests.containers.cgroups import Cgroup
 from tests.daemon.process import Place, eventually, needs_mount, place
 from tests.session import new_name
+from tests.slots.looks import states
 from tests.timing import patient
 
 __all__ = ["place"]
