@@ -144,6 +144,9 @@ class Server:
                 connection._sock.send(_TOO_MANY)  # type: ignore[attr-defined]
             connection.close()
             return
+        # Counted from here, not from the task's first step: the next in the queue may be admitted before that.
+        self._connections[peer.uid, peer.pid_namespace] += 1
+        self._of_containers += not peer.is_of_host
         nursery.start_soon(self._hold, connection, peer)
 
     def _is_too_many(self, peer: Peer) -> bool:
@@ -158,8 +161,6 @@ class Server:
 
     async def _hold(self, connection: trio.socket.SocketType, peer: Peer) -> None:
         key = peer.uid, peer.pid_namespace
-        self._connections[key] += 1
-        self._of_containers += not peer.is_of_host
         try:
             await self._converse(connection, peer)
         except OSError:
