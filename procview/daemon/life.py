@@ -136,15 +136,15 @@ class Daemon:
                 stack.callback(forget, self._store, mount.device)
             if before is not None:
                 # Afterwards: readers wait, and what they see is in place.
-                await self._prepare(stack, mount.device)
+                await self._prepare(stack, mount)
                 self._loadavg_was_read()  # somebody's may be watched
             self._path = real_place(self._path)
             stack.callback(self._withdraw)
             await self._serve(mount, signals)
         log.info("stopped", "stopped")
 
-    async def _prepare(self, stack: AsyncExitStack, inherited: str | None) -> None:
-        """The slots, and a guard for them; views of the device that is ``inherited`` stay."""
+    async def _prepare(self, stack: AsyncExitStack, inherited: Mount | None) -> None:
+        """The slots, and a guard for them; views of the file system that is ``inherited`` stay."""
         if self._at_start.slots:
             context = prepared(
                 self._run_directory,

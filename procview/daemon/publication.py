@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 import trio
 
 from procview._fast.engine import PROC_VIEWS
+from procview.fs.mount import Mount
 from procview.fs.nodes import CPU_DIR, NODE_DIR
 from procview.guard import LET_GO_STATUS
 from procview.history import History
@@ -36,10 +37,11 @@ _SWEEP_SECONDS = 60.0
 class Publication:
     """The views of one daemon in all containers. Get one from :func:`prepared`."""
 
-    def __init__(self, skeleton: Skeleton, settings: Settings) -> None:
+    def __init__(self, skeleton: Skeleton, settings: Settings, device: str | None = None) -> None:
+        """``device`` is the file system whose views are in place already, and ours to withdraw."""
         self._skeleton = skeleton
         self._patience = (str(settings.hang_seconds), str(settings.takeover_seconds))
-        self._device: str | None = None
+        self._device = device
         self._watched: bytes | None = None
         self._channel: socket.socket | None = None
         self._guard: trio.Process | None = None
@@ -160,7 +162,7 @@ def _bound(path: str) -> Iterator[trio.socket.SocketType]:
 
 @asynccontextmanager
 async def prepared(
-    run_directory: str, settings: Settings, *, succeed: bool, inherited: str | None = None
+    run_directory: str, settings: Settings, *, succeed: bool, inherited: Mount | None = None
 ) -> AsyncIterator[Publication]:
     """The slots made, dead views gone, and a guard running. Raises OSError.
 
@@ -168,9 +170,10 @@ async def prepared(
     ``inherited``. ``settings`` are the ones at the start: they say how patient the guard is.
     """
     skeleton = Skeleton(run_directory)
+    device = None if inherited is None else inherited.device
     if not succeed:
         # Whose they were is dead: we hold the lock. The host's files are better than the errors that they give.
-        stale = withdraw(skeleton, but=inherited)
+        stale = withdraw(skeleton, but=device)
         if stale:
             log.warning("views-left-over", "removed %d views of a procview that had died", stale)
     skeleton.make(SLOT_NAMES)
@@ -182,7 +185,10 @@ async def prepared(
         compat.make(skeleton, settings.compat_directory)
     else:
         compat.remove(skeleton)
-    publication = Publication(skeleton, settings)
+    publication = Publication(skeleton, settings, device)
+    if inherited is not None:
+        # From now on, however soon we end: the guard of the daemon before us goes as soon as we answer it.
+        publication.watch(inherited.path)
     await publication.start_guard()
     try:
         yield publication

@@ -1,4 +1,4 @@
-"""The supervisor's processes: how they are started, signalled, and known. Touches /proc/PID/stat."""
+"""The supervisor's processes: how they are started, signalled, and known. Touches /proc/PID/stat and fdinfo."""
 
 import ctypes
 import fcntl
@@ -8,8 +8,8 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from typing import Any, NoReturn
 
@@ -87,6 +87,12 @@ def parent_of(pid: int) -> int:
         return 0
 
 
+def pid_of(pidfd: int) -> int:
+    """The number of its process (proc(5), /proc/PID/fdinfo); -1 when it has ended."""
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="utf-8") as file:
+        return next((int(line.split()[1]) for line in file if line.startswith("Pid:")), -1)
+
+
 def start(command: Sequence[str], environment: Mapping[str, str], handed_over: Sequence[tuple[str, int]] = ()) -> Child:
     """Start ``command``, and hand it descriptors with their names. Raises OSError.
 
@@ -137,10 +143,13 @@ def _become(command: Sequence[str], environment: Mapping[str, str], handed_over:
 class Standby:
     """A daemon that waits for a word (procview.standby)."""
 
-    child: Child
     channel: socket.socket
+    child: Child | None
+    """None: it is being forked by another one, and has not yet said who it is."""
     warm: bool | None = None
     """None: not yet; False: it is not going to be."""
+    is_fresh: bool = True
+    """Whether it was executed, and is of what was installed then; else it is forked from one that was."""
 
     @classmethod
     def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> "Standby":
@@ -153,20 +162,57 @@ class Standby:
             except OSError:
                 ours.close()
                 raise
-        return cls(child, ours)
+        return cls(ours, child)
+
+    def another(self) -> "Standby":
+        """Have this one fork another, and wait on. Raises OSError: it has ended."""
+        with self._another() as (its, standby):
+            self._tell({"another": True}, [its])
+        return standby
 
     def heard(self) -> None:
         """To be called when its channel has something to say: that it is warm, or, with its end, nothing."""
         self.warm = False
+        descriptors: list[int] = []
         with suppress(OSError):
-            self.warm = self.channel.recv(64) == standby.WARM
-        if self.warm:
+            message, descriptors, _, _ = socket.recv_fds(self.channel, 64, 1)
+            self.warm = message == standby.WARM
+        for pidfd in descriptors:
+            if self.child is None and (pid := pid_of(pidfd)) > 0:
+                self.child = Child(pid, pidfd)
+            else:
+                os.close(pidfd)
+        if self.warm and self.child is not None:
             self.child.kill_at, self.child.ready_since = NEVER, time.monotonic()
 
-    def go(self, handed_over: Sequence[tuple[str, int]]) -> Child:
-        """Have it serve, with these descriptors; it is a child as any other then. Raises OSError: it has ended."""
-        message = json.dumps({"names": [name for name, _ in handed_over]}).encode()
+    def go(self, handed_over: Sequence[tuple[str, int]], *, is_last: bool) -> tuple[Child, "Standby | None"]:
+        """Have it serve, with these descriptors: it is a child as any other then. If it is the last one, it forks
+        another before, which takes it some milliseconds. Raises OSError: it has ended.
+        """
+        assert self.child is not None
+        message: dict[str, Any] = {"names": [name for name, _ in handed_over]}
+        descriptors = [fd for _, fd in handed_over]
+        standby = None
         with self.channel:
-            socket.send_fds(self.channel, [message], [fd for _, fd in handed_over])
+            if is_last:
+                with self._another() as (its, standby):
+                    self._tell({**message, "another": True}, [*descriptors, its])
+            else:
+                self._tell(message, descriptors)
         self.child.ready_since = None
-        return self.child
+        return self.child, standby
+
+    def _tell(self, message: Mapping[str, Any], descriptors: Sequence[int]) -> None:
+        socket.send_fds(self.channel, [json.dumps(message).encode()], descriptors)
+
+    @staticmethod
+    @contextmanager
+    def _another() -> Iterator[tuple[int, "Standby"]]:
+        """The descriptor that makes one of whoever gets it; closed here in the end. And that one, for us."""
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with its:
+            try:
+                yield its.fileno(), Standby(ours, None, is_fresh=False)
+            except OSError:
+                ours.close()
+                raise

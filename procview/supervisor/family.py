@@ -1,4 +1,4 @@
-"""The supervisor's processes by their parts: the daemon, those before it that still end, a standby, a trial."""
+"""The supervisor's processes by their parts: the daemon, those before it that still end, standbys, a trial."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ class Family:
         self._command = command
         self.main = main
         self.old = list(old)
-        self.standby: Standby | None = None
+        self.waiting: list[Standby] = []
         self.trial: Child | None = None
         self.childless = False
         """Whether nothing at all was left when the dead were last buried."""
@@ -48,6 +48,17 @@ class Family:
     def known(self) -> list[Child]:
         """The ones that serve or did; a standby says nothing, and ends when it is told to by nobody."""
         return [child for child in (self.main, *self.old) if child is not None]
+
+    @property
+    def standby(self) -> Standby | None:
+        """The one to serve next: one that is warm, if there is any."""
+        known = [standby for standby in self.waiting if standby.child is not None]
+        return next((standby for standby in known if standby.warm), known[0] if known else None)
+
+    @property
+    def has_fresh_standby(self) -> bool:
+        """Whether one of them was executed since a standby last went to serve."""
+        return any(standby.is_fresh for standby in self.waiting)
 
     def is_ours(self, pid: int) -> bool:
         """Whether it is the daemon, or its child (a successor), or one that it has left to us."""
@@ -59,16 +70,19 @@ class Family:
     def start_main(self, environment: Mapping[str, str], held: Sequence[tuple[str, int]], seconds: float) -> None:
         """A daemon, which has ``seconds`` until it must be ready, by the standby if there is one. Raises OSError."""
         child, how = None, "started"
-        if self.standby is not None:  # warm or not: sooner than another one
-            waiting, self.standby = self.standby, None
+        while child is None and (standby := self.standby) is not None:  # warm or not: sooner than another one
+            self.waiting.remove(standby)
             try:
-                child, how = waiting.go(held), "the standby"
+                child, forked = standby.go(held, is_last=not self.waiting)
+                how = "the standby"
+                self.waiting += [forked] if forked is not None else []
             except OSError as error:
+                assert standby.child is not None
                 log.warning(
-                    "standby-lost", "the standby (pid %d) cannot be told to serve: %s", waiting.child.pid, error
+                    "standby-lost", "the standby (pid %d) cannot be told to serve: %s", standby.child.pid, error
                 )
-                waiting.child.end(signal.SIGKILL, NEVER)
-                self.old.append(waiting.child)
+                standby.child.end(signal.SIGKILL, NEVER)
+                self.old.append(standby.child)
         if child is None:
             child = start(self._command, environment, held)
         log.info(
@@ -78,17 +92,46 @@ class Family:
         self.main = child
 
     def start_standby(self, environment: Mapping[str, str], seconds: float) -> None:
-        """A standby, which has ``seconds`` to become warm. Raises OSError."""
-        self.standby = Standby.start(self._command, environment)
-        self.standby.child.expect_within(seconds)
+        """Execute a standby, which has ``seconds`` to become warm. Raises OSError."""
+        standby = Standby.start(self._command, environment)
+        assert standby.child is not None
+        standby.child.expect_within(seconds)
+        self.waiting.append(standby)
 
-    def dismiss_standby(self) -> None:
-        """End it, if there is one."""
-        if self.standby is not None:
-            self.standby.channel.close()
-            self.standby.child.end(signal.SIGCONT, STANDBY_SECONDS)  # a stopped one would not see it
-            self.old.append(self.standby.child)
-            self.standby = None
+    def fork_standby(self) -> None:
+        """If there is one standby, have it fork a second, so that there is a warm one as soon as the first goes to
+        serve: to start another takes long when all readers want the processors.
+        """
+        standby = self.standby
+        if standby is None or len(self.waiting) > 1 or not standby.warm:
+            return
+        try:
+            self.waiting.append(standby.another())
+        except OSError as error:
+            log.warning("standby-not-forked", "the standby cannot be told to fork another: %s", error)
+
+    def hear(self, standby: Standby) -> None:
+        """Its channel has something to say. One that was executed, and is warm, takes the place of all others."""
+        standby.heard()
+        if standby.child is None:  # there will be none: it could not be forked
+            standby.channel.close()
+            self.waiting.remove(standby)
+        elif standby.warm and standby.is_fresh:
+            for other in [one for one in self.waiting if one is not standby]:
+                self._dismiss(other)
+            self.fork_standby()
+
+    def dismiss_standbys(self) -> None:
+        """End them all."""
+        for standby in list(self.waiting):
+            self._dismiss(standby)
+
+    def _dismiss(self, standby: Standby) -> None:
+        self.waiting.remove(standby)
+        standby.channel.close()
+        if standby.child is not None:  # else it ends by itself, and is buried as somebody who was left to us
+            standby.child.end(signal.SIGCONT, STANDBY_SECONDS)  # a stopped one would not see it
+            self.old.append(standby.child)
 
     def follow(self, number: str, seconds: float) -> bool:
         """Take the process ``number`` for the daemon; it has ``seconds`` to be ready, and as many has the one so far to
@@ -147,8 +190,7 @@ class Family:
 
     def _parts(self) -> list[tuple[str, Child]]:
         parts = [("main", self.main), ("trial", self.trial), *(("old", old) for old in self.old)]
-        if self.standby is not None:
-            parts.append(("standby", self.standby.child))
+        parts += [("standby", standby.child) for standby in self.waiting]
         return [(part, child) for part, child in parts if child is not None]
 
     def _ended(self, pid: int, code: int | None) -> Iterator[End]:
@@ -162,7 +204,8 @@ class Family:
                 self.trial = None
             elif part == "old":
                 self.old.remove(child)
-            elif self.standby is not None:
-                self.standby.channel.close()
-                self.standby = None
+            else:
+                for standby in [one for one in self.waiting if one.child is child]:
+                    standby.channel.close()
+                    self.waiting.remove(standby)
             yield End(part, child, code)

@@ -17,6 +17,10 @@ class Options:
     """Having served this long, a daemon is started again at once, as if it were its first crash."""
     start_seconds: float = 30.0
     stop_seconds: float = 8.0
+    renewal_seconds: float = 5.0
+    """A daemon serves for so long before a standby is executed in place of those that are forked: not in the moment in
+    which the readers that have waited want the processors.
+    """
     useless_seconds: float = 10.0
     """If no daemon has served for this long, what was kept is given up: the next one could not use it either."""
 

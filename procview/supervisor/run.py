@@ -113,17 +113,17 @@ class Supervisor:
         poll = select.poll()
         for fd in (self._listener.fileno(), self._signals.fileno(), *(child.pidfd for child in self._family.known())):
             poll.register(fd, select.POLLIN)
-        standby = self._family.standby
-        cold = standby if standby is not None and standby.warm is None else None
-        if cold is not None:
-            poll.register(cold.channel, select.POLLIN)
+        cold = [standby for standby in self._family.waiting if standby.warm is None]
+        for standby in cold:
+            poll.register(standby.channel, select.POLLIN)
         for fd in self._held.to_poll():
             poll.register(fd, 0)
         seconds = self._next_due() - time.monotonic()
         events = dict(poll.poll(None if seconds == NEVER else max(0, int(seconds * 1000) + 1)))
         self._held.polled(events)
-        if cold is not None and cold.channel.fileno() in events:
-            cold.heard()
+        for standby in cold:
+            if standby.channel.fileno() in events:
+                self._family.hear(standby)
 
     def _next_due(self) -> float:
         """When something is to be done; in the past: now."""
@@ -182,7 +182,10 @@ class Supervisor:
 
     def _start_standby(self) -> None:
         self._standby_at = NEVER
-        if self._stopping or self._family.standby is not None or not (self._exchanging or self._wants_standby()):
+        if self._stopping or not (self._exchanging or self._wants_standby()):
+            return
+        if self._family.has_fresh_standby:
+            self._family.fork_standby()
             return
         try:
             self._family.start_standby(self._environment(), self._options.start_seconds)
@@ -242,8 +245,10 @@ class Supervisor:
         main.ready_since = time.monotonic()
         if not self._exchanging:
             self._manager.send("READY=1")
+        self._family.fork_standby()
         if self._standby_at == NEVER:
-            self._standby_at = 0.0
+            waits = self._family.standby is not None
+            self._standby_at = main.ready_since + self._options.renewal_seconds if waits else 0.0
 
     # --- signals ---------------------------------------------------------------------------------------------------
 
@@ -264,7 +269,7 @@ class Supervisor:
         self._manager.send("STOPPING=1", "STATUS=stopping")
         self._stopping = True
         self._start_at = self._standby_at = self._exchange_until = NEVER
-        self._family.dismiss_standby()
+        self._family.dismiss_standbys()
         if self._family.trial is not None:
             self._family.trial.signal(signal.SIGKILL)
         if self._family.main is None:
@@ -349,7 +354,7 @@ class Supervisor:
         if end.code != 0:
             self._exchanged(f"what is installed now does not work ({end.how}); nothing is exchanged")
             return
-        self._family.dismiss_standby()  # it is of the old version
+        self._family.dismiss_standbys()  # it is of the old version
         main = self._family.main
         state = renewal.State(
             listener=self._listener.descriptors,

@@ -180,7 +180,7 @@ def _show_takeover(page: Page, daemon: Daemon, container: Container) -> None:
             time.sleep(0.05)
         reader = container.popen(["sh", "-c", READS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(KILLS):
-            time.sleep(1)  # the next standby has to become warm
+            time.sleep(1)  # readers have something to read in between
             os.kill(pid, signal.SIGKILL)
             pid = _next_daemon(daemon, pid)
         said, _ = reader.communicate("stop\n", timeout=30)

@@ -24,6 +24,8 @@ class Supervised:
     directory: Path
     command: list[str]
     environment: dict[str, str] = field(default_factory=dict)
+    log_directory: Path | None = None
+    """Where it is another one."""
 
     @classmethod
     def keeper(cls, directory: Path, options: dict[str, object], *command: str, **environment: str) -> "Supervised":
@@ -32,7 +34,7 @@ class Supervised:
         return cls(directory, [*words, *(command or (*KEEPER, str(directory)))], environment)
 
     def start(self) -> "Supervised":
-        self.log = self.directory / "supervisor.log"
+        self.log = (self.log_directory or self.directory) / "supervisor.log"
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                                             cwd=ROOT, env=os.environ | self.environment)  # fmt: skip
@@ -73,20 +75,28 @@ class Supervised:
             found = self._ours.children(recursive=True)
         return found
 
-    def standby(self) -> psutil.Process | None:
-        """The child that has not started to serve, when it waits."""
-        known = self.known()
+    def waiting(self) -> list[psutil.Process]:
+        """The children that wait for a word, the one that was executed first, and what it has forked."""
+        known, found = self.known(), []
         for child in self.children():
             with contextlib.suppress(psutil.Error):
-                if child.pid not in known and child.status() == psutil.STATUS_SLEEPING and child.ppid() == self.pid:
-                    return child
-        return None
+                if child.pid not in known and child.ppid() == self.pid and waits(child.pid):
+                    found.append(child)
+        return found
 
     def warm(self) -> psutil.Process:
         """Wait for a standby that says that it is one."""
-        eventually(lambda: (child := self.standby()) is not None and waits(child.pid), f"a standby: {self.said}")
-        found = self.standby()
-        assert found is not None
+        return self.all_warm(1)[0]
+
+    def all_warm(self, count: int = 2) -> list[psutil.Process]:
+        """Wait for so many."""
+        found: list[psutil.Process] = []
+
+        def there_are() -> bool:
+            found[:] = self.waiting()
+            return len(found) >= count
+
+        eventually(there_are, f"{count} standbys: {self.said}")
         return found
 
     @property

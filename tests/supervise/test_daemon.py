@@ -69,12 +69,16 @@ class Served(Supervised):
 
 @contextlib.contextmanager
 def supervised(
-    place: Place, options: Sequence[str] = (), configuration: str = "", **environment: str
+    place: Place,
+    options: Sequence[str] = (),
+    configuration: str = "",
+    log_directory: Path | None = None,
+    **environment: str,
 ) -> Iterator[Served]:
     """``procview supervise``, which serves."""
     place.config.write_text(configuration)
     words = [sys.executable, "-m", "procview", "supervise", *options, "--run-directory", str(place.run_directory)]
-    ours = Served(place.directory, [*words, "--config", str(place.config), *lane.options()], environment)
+    ours = Served(place.directory, [*words, "--config", str(place.config), *lane.options()], environment, log_directory)
     ours.place = place
     ours.start()
     try:
@@ -92,7 +96,7 @@ def served(place: Place, request: pytest.FixtureRequest) -> Iterator[Served]:
         yield ours
 
 
-STEADY = pytest.mark.parametrize("served", [["--steady-seconds", "0.1"]], indirect=True, ids=["steady"])
+STEADY = pytest.mark.parametrize("served", [["--steady-seconds", "0"]], indirect=True, ids=["steady"])
 WATCHED = pytest.mark.parametrize("served", [["--watchdog-seconds", "1"]], indirect=True, ids=["watched"])
 
 
@@ -113,9 +117,9 @@ def test_a_killed_daemon_is_followed_by_the_standby_and_views_come_back(served: 
 
 
 def test_sigterm_ends_all_and_leaves_nothing_but_the_slots(served: Served) -> None:
-    served.warm()
+    served.all_warm()
     children = served.children()
-    assert len(children) == 3, "the daemon, its guard, the standby"
+    assert len(children) == 4, "the daemon, its guard, two standbys"
     served.send(signal.SIGTERM)
     assert served.ends() == 0
     assert not any(child.is_running() for child in children)

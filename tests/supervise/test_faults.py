@@ -35,7 +35,7 @@ def serving(place: Place, faults: Path) -> Callable[..., AbstractContextManager[
     """A supervised daemon that may meet faults; how long a start takes, nobody shall withdraw."""
 
     def start(*options: str) -> AbstractContextManager[Served]:
-        words = ["--steady-seconds", "0.1", *options]
+        words = ["--steady-seconds", "0", *options]
         return supervised(place, words, f"takeover_seconds = {patient(20)}\n", PROCVIEW_FAULTS=str(faults))
 
     return start

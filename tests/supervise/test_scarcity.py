@@ -109,12 +109,16 @@ def test_without_room_for_its_files_a_daemon_says_so_and_leaves_nothing(small: P
 def test_what_fills_the_run_directory_later_hurts_neither_the_daemon_nor_the_next_one(
     small: Place, tmp_path: Path
 ) -> None:
-    with supervised(small, ["--steady-seconds", "0.1"]) as served, three_readers_notice_nothing(small, tmp_path):
+    with (
+        supervised(small, ["--steady-seconds", "0"], log_directory=tmp_path) as served,
+        three_readers_notice_nothing(small, tmp_path),
+    ):
         _fill(small.run_directory)
         for _ in range(2):
-            served.warm()
+            served.all_warm()
             before = served.daemon()
             os.kill(before, signal.SIGKILL)
             served.will_serve(than=before)
+        served.all_warm()
         served.send(signal.SIGHUP)
         eventually(lambda: served.said.count("serving ") >= 4, f"an exchange: {served.said}")

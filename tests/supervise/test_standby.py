@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from procview import standby
+from procview.supervisor.child import pid_of
 from tests.daemon.process import eventually
-from tests.supervise.process import KEEPER, ROOT, Supervised
+from tests.supervise.process import KEEPER, ROOT, Supervised, has_ended
 from tests.timing import patient
 
 Keeper = Callable[..., Supervised]
@@ -32,15 +33,46 @@ def test_the_standby_becomes_the_daemon(keeper: Keeper) -> None:
 def test_a_standby_that_dies_is_replaced(keeper: Keeper) -> None:
     ours = keeper()
     ours.starts(1)
-    first = ours.warm()
+    first, forked = ours.all_warm()
     first.kill()
     ours.says("the standby has ended (SIGKILL); another one in 0 s")
+    eventually(lambda: has_ended(forked), "the end of what the first had forked")
     second = ours.warm()
-    assert second.pid != first.pid
     second.kill()
     ours.says("another one in 0.1 s")
     ours.warm()
     assert len(ours.lines("starts")) == 1, "the daemon has not noticed"
+
+
+def test_a_crowd_of_crashes_meets_a_warm_standby_each_time(keeper: Keeper) -> None:
+    """Nothing is executed meanwhile, which would take its time: each one that goes was forked, and forks the next."""
+    ours = keeper(steady_seconds=0.0, renewal_seconds=600.0)
+    ours.starts(1)
+    ours.all_warm()
+    for count in range(2, 12):
+        ours.kill_main()
+        assert ours.starts(count)[-1][1:3] == [str(count), str(ours.pid)], "the supervisor's child, with what is kept"
+    assert ours.said.count("(the standby), with 1 descriptors") == 10
+    main, *standbys = ours.children()
+    assert {child.ppid() for child in (main, *standbys)} == {ours.pid}
+    assert len({os.getsid(child.pid) for child in standbys}) == len(standbys)
+    assert not any(child.status() == psutil.STATUS_ZOMBIE for child in (main, *standbys))
+    ours.send(signal.SIGTERM)
+    assert ours.ends() == 0
+    eventually(lambda: all(map(has_ended, standbys)), "the end of those that wait")
+
+
+def test_one_that_is_forked_makes_way_for_one_that_is_executed(keeper: Keeper) -> None:
+    ours = keeper(steady_seconds=0.0, renewal_seconds=0.5)
+    ours.starts(1)
+    _, forked = ours.all_warm()
+    ours.kill_main()
+    ours.starts(2)
+    assert forked in ours.all_warm()
+    eventually(lambda: has_ended(forked), "its end")
+    fresh = ours.warm().pid
+    ours.kill_main()
+    assert ours.starts(3)[2][:2] == [str(fresh), "3"]
 
 
 def test_one_that_died_in_the_same_moment_is_done_without(keeper: Keeper) -> None:
@@ -60,6 +92,7 @@ def test_one_that_is_still_importing_is_used_when_it_has(keeper: Keeper) -> None
     eventually(lambda: len(ours.children()) == 2, "a standby")
     ours.kill_main()
     assert ours.starts(2)[1][1] == "2"
+    ours.warm()
     assert "(the standby), with 1 descriptors" in ours.said
 
 
@@ -102,13 +135,55 @@ def test_it_gets_descriptors_under_their_names() -> None:
     assert alone(b'{"names": []}') == (0, "None\n")
 
 
+@pytest.mark.parametrize("goes", [True, False])
+def test_it_forks_another_that_has_nothing_of_what_was_handed_over(goes: bool) -> None:
+    """And both go on, each by its own socket."""
+    code = "from procview.standby import store_when_it_is_time as wait; store = wait(); print(store.inherited('a'))"
+    (ours, its), (other, others) = (socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2))
+    reading, writing = os.pipe()
+    with ours, other, subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, pass_fds=[its.fileno()], text=True,
+                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                       env=os.environ | {standby.VARIABLE: str(its.fileno())}) as process:  # fmt: skip
+        its.close()
+        assert ours.recv(100) == standby.WARM
+        if goes:
+            socket.send_fds(ours, [b'{"names": ["a"], "another": true}'], [writing, others.fileno()])
+        else:
+            socket.send_fds(ours, [b'{"another": true}'], [others.fileno()])
+        others.close()
+        os.close(writing)
+        other.settimeout(patient(20))
+        warm, (pidfd,), _, _ = socket.recv_fds(other, 100, 1)
+        assert (warm, pid_of(pidfd) in (0, process.pid)) == (standby.WARM, False)
+        if not goes:
+            ours.send(b'{"names": []}')
+        assert process.wait(patient(20)) == 0
+        with open(reading, "rb") as pipe:
+            assert pipe.read() == b"", "nobody else has its other end"
+        assert other.send(b'{"names": []}')
+        said, _ = process.communicate(timeout=patient(20))
+        os.close(pidfd)
+    assert [line.isdecimal() for line in said.split()] == [goes, False]
+
+
 def test_it_goes_though_it_was_told_to_before_it_was_warm() -> None:
     """And whoever told it has closed the socket since: there is nothing more to say."""
     assert alone(b'{"names": []}', warm=False) == (0, "None\n")
 
 
 @pytest.mark.parametrize(
-    "message", [b"{", b"[]", b"{}", b'{"names": ["a"]}', b'{"names": 1}', b'{"names": [1]}', b'{"names": ["a", "b:"]}']
+    "message",
+    [
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"another": 1}',
+        b'{"another": true}',
+        b'{"names": ["a"]}',
+        b'{"names": 1}',
+        b'{"names": [1]}',
+        b'{"names": ["a", "b:"]}',
+    ],
 )
 def test_a_message_that_is_odd_is_refused(message: bytes) -> None:
     status, said = alone(message, *([0, 0] if b":" in message else []))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from procview.history import History
+from procview.lock import holder
 from procview.slots.publish import published
 from tests import lane
 from tests.daemon.process import descriptors, eventually, needs_mount
@@ -31,8 +32,10 @@ def mount(served: Served) -> Path:
 
 
 def _kill(served: Served) -> int:
-    """SIGKILL, and another one serves; its pid."""
-    served.warm()
+    """SIGKILL, and another one serves; its pid. Not before the daemon is ready, and has had a second standby forked:
+    it would be started again later and later.
+    """
+    served.all_warm()
     before = served.daemon()
     os.kill(before, signal.SIGKILL)
     return served.will_serve(than=before)
@@ -160,6 +163,20 @@ def test_a_memory_full_of_nonsense_costs_what_was_in_it(served: Served, mount: P
     os.kill(served.daemon(), signal.SIGKILL)
     served.says("serving ", 2)
     assert (mount / "proc/meminfo").read_text().startswith("MemTotal:")
+
+
+@pytest.mark.parametrize("pause_seconds", [0.0, 0.03, 0.1])
+def test_told_to_end_in_the_middle_of_it_a_daemon_withdraws_what_it_has_taken_over(
+    served: Served, pause_seconds: float
+) -> None:
+    served.warm()
+    before = served.daemon()
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: (owner := holder(served.skeleton.lock)) is not None and owner.pid != before, "the next one")
+    time.sleep(pause_seconds)
+    served.send(signal.SIGTERM)
+    assert served.ends() == 0
+    eventually(lambda: not served.place.ours(), "views are withdrawn")
 
 
 def test_when_the_supervisor_is_killed_as_well_views_are_withdrawn(served: Served) -> None:
