@@ -8,7 +8,6 @@ import pytest
 from tests.containers.cgroups import UNIFIED, Limits
 from tests.containers.conftest import MEMORY_BYTES, Start, two_cpus
 from tests.containers.engines import INSIDE, Container
-from tests.timing import patient
 
 Row = list[int]
 _USER, _NICE, _SYSTEM, _IDLE, _STEAL = 0, 1, 2, 3, 7
@@ -131,6 +130,6 @@ def test_memory_that_is_used_shows_as_used(container: Container) -> None:
         return int(container.output(["sh", "-c", script]).split("Mem:")[1].split()[1])
 
     size = MEMORY_BYTES // 4
-    # dd holds a block of that size while the pipe is full.
-    hold = f"dd if=/dev/zero bs={size} count=2 2>/dev/null | {{ sleep {patient(1)}; free -b; cat >/dev/null; }}"
+    # dd writes when it has a whole block, and holds it while the pipe is full.
+    hold = f"dd if=/dev/zero bs={size} count=2 2>/dev/null | {{ head -c 1 >/dev/null; free -b; cat >/dev/null; }}"
     assert used(hold) - used("free -b") > size // 2

@@ -120,7 +120,7 @@ def test_psutil_sees_the_container(container: Container) -> None:
     assert seen["cpu"]["iowait"] == 0
     assert len(seen["load"]) == 3
     # The host's btime: psutil and ps add it to start times that count from the host's boot.
-    assert abs(seen["init_start"] - time.time()) < 60
+    assert abs(seen["init_start"] - time.time()) < patient(60)
 
 
 def test_top_shows_the_container(container: Container) -> None:
@@ -154,7 +154,7 @@ def test_uptime_is_the_age_of_the_container(container: Container) -> None:
     first = seconds()
     assert 0 <= first < patient(30)
     time.sleep(0.5)
-    assert 0.4 < seconds() - first < 10
+    assert 0.4 < seconds() - first < patient(10)
     assert " up " in container.output(["uptime"])
     assert container.output(["uptime", "--pretty"]).startswith("up ")
 

@@ -91,11 +91,12 @@ def test_a_cgroup_removed_and_made_anew_under_readers(engine: Engine) -> None:
     """
     name = new_name()
     texts: set[tuple[int, str | None]] = set()
-    stop = threading.Event()
+    stop, opened = threading.Event(), threading.Barrier(5)
     views: list[View] = []
 
     def read() -> None:
         view = engine.open(pid, "proc/meminfo")
+        opened.wait()
         while not stop.is_set():
             texts.add((total_mib(view), view.fallback))
 
@@ -107,6 +108,7 @@ def test_a_cgroup_removed_and_made_anew_under_readers(engine: Engine) -> None:
         threads = [threading.Thread(target=read) for _ in range(4)]
         for thread in threads:
             thread.start()
+        opened.wait()
         time.sleep(0.1)
     for limit in range(101, 121):
         with cgroup(name, limit):

@@ -127,10 +127,10 @@ def test_views_that_come_and_go_meanwhile_are_right_in_the_end(
     try:
         for state in states:
             hook.run(state)
+        eventually(lambda: turns > 24, "as many turns")
     finally:
         stop.set()
         thread.join()
-    assert turns > 24
     said = hook.says()
     given_up = {name for name in names for line in said if f": {name}: " in line}
     assert not given_up, said
@@ -189,8 +189,12 @@ class Nested(Prepared):
         )  # fmt: skip
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"ready\n"
+        eventually(self._programs, "its program")
+        (self.pid,) = self._programs()
+
+    def _programs(self) -> list[int]:
         children = psutil.Process(self._process.pid).children(recursive=True)
-        self.pid = next(child.pid for child in children if child.name() == "sleep")
+        return [child.pid for child in children if child.name() == "sleep"]
 
 
 def test_an_engine_with_private_mounts_of_its_own_gets_the_slots_of_the_hosts_init(

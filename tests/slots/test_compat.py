@@ -27,6 +27,7 @@ from tests.daemon.process import Daemon, Place, eventually, needs_mount, place
 from tests.daemon.test_slots_life import SECOND, moves_beneath
 from tests.session import new_directory, remove_directory
 from tests.slots.looks import states
+from tests.supervise.process import has_ended
 from tests.timing import paced_settings, patient
 
 __all__ = ["place"]
@@ -439,6 +440,7 @@ def reader(place: Place, started: Daemon) -> Iterator[Reader]:
 def test_a_planned_stop_is_noticed_by_no_reader(place: Place, started: Daemon, reader: Reader) -> None:
     eventually(lambda: reader.devices, "a first read")
     started.stop()
+    eventually(lambda: len(reader.devices) == 2, "the host's values")
     place.start()
     eventually(lambda: len(reader.devices) == 3, "the next one's values")
     reader.end()
@@ -556,7 +558,7 @@ def test_what_was_taken_away_without_giving_slots_is_made_good(
     (faults / "release").write_text(what)
     daemon.process.kill()
     daemon.process.wait()
-    eventually(lambda: not guard.is_running() or guard.status() == psutil.STATUS_ZOMBIE, "the guard's end")
+    eventually(lambda: has_ended(guard), "the guard's end")
     assert not (faults / "release").exists(), "it went through there"
     assert not published(skeleton_of(place))
     assert procview(place, "withdraw").returncode == 0

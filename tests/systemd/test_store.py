@@ -17,8 +17,9 @@ def test_what_a_killed_daemon_kept_is_found_by_the_next_one() -> None:
         subprocess.run([*command, *KEEPER, str(directory)], check=True)
         try:
             assert shown(unit, "NFileDescriptorStore") == "1"
-            systemctl("kill", "--kill-whom=main", "-s", "KILL", unit)
             starts = directory / "starts"
+            eventually(lambda: starts.exists() and starts.read_text().count("\n") == 1, "the first one's note")
+            systemctl("kill", "--kill-whom=main", "-s", "KILL", unit)
             eventually(lambda: starts.read_text().count("\n") == 2, "the next one")
             assert starts.read_text().splitlines()[1].split()[1] == "2"
         finally:

@@ -134,7 +134,9 @@ def test_it_may_not_enter_a_container_and_says_what_to_do(unit: Unit) -> None:
             parent = psutil.Process(outer.pid)
             eventually(parent.children, "the container's init")
             (init,) = parent.children()
-            reply = ask(unit.directory / "run/control.sock", f"/v1/containers/{init.pid}/attach", "POST")
+            control = unit.directory / "run/control.sock"
+            eventually(control.exists, "the control socket")  # it comes after READY=1
+            reply = ask(control, f"/v1/containers/{init.pid}/attach", "POST")
         finally:
             outer.kill()
     assert (reply.status, reply.json["init_pid"]) == (409, init.pid)
@@ -293,6 +295,7 @@ def test_a_bad_configuration_fails_and_a_good_one_starts(unit: Unit) -> None:
         systemctl("start", unit.name)
     eventually(lambda: unit.restarts() > 0, "another try")
     assert published(unit.skeleton) == {}
+    systemctl("stop", unit.name)  # a try of its own may have read the bad file just now
     config.write_text(paced_settings(), encoding="ascii")
     systemctl("reset-failed", unit.name, check=False)
     systemctl("start", unit.name)

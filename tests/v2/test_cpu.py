@@ -166,7 +166,10 @@ def test_load_and_tasks_are_those_of_the_cgroup(new_group: NewGroup, start_insid
     inside, idle = start_inside(group), start_inside(new_group())
     inside.read("proc/loadavg")
     idle.read("proc/loadavg")
-    inside.begin(f"{_BURN}\nburn(15, 3)")
+    inside.do(
+        "import os\nchildren = []\nfor _ in range(3):\n    child = os.fork()\n"
+        "    if not child:\n        while True: pass\n    children.append(child)"
+    )
     eventually(lambda: group.number("pids.current") >= 5, "three more processes")
     other = Inside.start(group, inside.views, ("nsenter", "--target", str(inside.pid), "--pid"))
     try:
@@ -183,7 +186,7 @@ def test_load_and_tasks_are_those_of_the_cgroup(new_group: NewGroup, start_insid
         assert idle.read("proc/loadavg").split()[0] == "0.00"
     finally:
         other.stop()
-    inside.end()
+    inside.do("for child in children: os.kill(child, 9); os.waitpid(child, 0)")
 
 
 def _tasks(inside: Inside) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from procview.mounts import MountEntry, parse_mountinfo
 from procview.shipped import hook_program
+from procview.slots.publish import published
+from procview.slots.skeleton import Skeleton
 from tests import session
 from tests.containers.cgroups import Cgroup, Limits
 from tests.containers.rootfs import Rootfs
@@ -109,6 +113,28 @@ def version_line(program: str, *arguments: str) -> str | None:
     return next((word.rstrip(",") for word in words if word[:1].isdecimal()), "(unknown version)")
 
 
+def wait_until_mended(pid: int, hook: Hook) -> None:
+    """crun makes a container's mounts private when its hooks are done, and a process of the hook that stays behind
+    attaches the slots anew. Until it has, or for some seconds: what is not right then is for the test to say.
+    """
+    skeleton = Skeleton(str(hook.run_directory))
+    deadline = time.monotonic() + patient(5)
+    while time.monotonic() < deadline:
+        views = published(skeleton)
+        text = Path(f"/proc/{pid}/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+        here: dict[str, list[MountEntry]] = {name: [] for name in skeleton.names()}
+        for entry in parse_mountinfo(text):
+            here.get(entry.path[1:], []).append(entry)
+        if all(
+            entries
+            and all(entry.master for entry in entries)
+            and [entry.device for entry in entries if entry.ours] == [views[name]] * (name in views)
+            for name, entries in here.items()
+        ):
+            return
+        time.sleep(0.05)
+
+
 def in_cgroup(cgroup: Cgroup, argv: Sequence[str]) -> list[str]:
     """The command that enters a cgroup and then becomes ``argv``."""
     entries = "; ".join(f"echo $$ > {shlex.quote(file)}" for file in cgroup.entry_files())
@@ -158,7 +184,7 @@ class Container(ABC):
         return subprocess.Popen(self.command(argv, user), **options)
 
     def run(
-        self, argv: Sequence[str], user: int | None = None, timeout: float = 30
+        self, argv: Sequence[str], user: int | None = None, timeout: float = patient(30)
     ) -> subprocess.CompletedProcess[str]:
         """Run a program inside to its end."""
         return subprocess.run(

@@ -29,6 +29,7 @@ from tests.containers.engines.base import (
     checked,
     version_line,
     view_binds,
+    wait_until_mended,
 )
 from tests.containers.rootfs import SCRATCH, Rootfs, environment
 from tests.timing import patient
@@ -115,6 +116,8 @@ class OciEngine(Engine):
                 ]
                 raise EngineError(f"{shlex.join(argv)}: status {status}\n{''.join(said)}")
             container.pid = json.loads(checked([*base, "state", container.name]))["pid"]
+            if isinstance(views, Hook) and self.name == "crun":
+                wait_until_mended(container.pid, views)
             if isinstance(views, Path):
                 container.bind_other_views(at_start)
         except BaseException:

@@ -34,6 +34,7 @@ from tests.containers.engines.base import (
     in_cgroup,
     version_line,
     view_binds,
+    wait_until_mended,
 )
 from tests.containers.engines.command_line import IMAGE, as_user, resource_options, run_options, write_image
 from tests.containers.rootfs import Rootfs
@@ -140,6 +141,8 @@ class PodmanEngine(Engine):
             checked([*podman, "run", *options, IMAGE, *init])
             inspected = checked([*podman, "inspect", "--format", "{{.State.Pid}}", name])
             container.pid = int(inspected)
+            if isinstance(views, Hook) and self.runtime == "crun":
+                wait_until_mended(container.pid, views)
             if isinstance(views, Path):
                 container.bind_other_views(view_binds(views, allowed))
         except BaseException:
