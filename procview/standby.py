@@ -83,7 +83,11 @@ def _told(channel: socket.socket) -> tuple[list[str] | None, list[int], bool]:
     """The next message: names, if it is time, and a descriptor for each; whether to fork, and then a socket as the last
     descriptor. Raises OSError, SystemExit.
     """
-    message, descriptors, flags, _ = socket.recv_fds(channel, MESSAGE_BYTES, MOST_DESCRIPTORS + 1)
+    try:
+        message, descriptors, flags, _ = socket.recv_fds(channel, MESSAGE_BYTES, MOST_DESCRIPTORS + 1)
+    except ConnectionResetError:
+        # It was closed before our word was read, and the kernel tells that first: what was sent before is still there.
+        message, descriptors, flags, _ = socket.recv_fds(channel, MESSAGE_BYTES, MOST_DESCRIPTORS + 1)
     if not message:
         raise SystemExit(0)
     for fd in descriptors:

@@ -146,8 +146,7 @@ def test_a_successor_has_it_from_then_on(place: Place) -> None:
     first = _started(place)
     first.process.send_signal(signal.SIGUSR2)
     first.says("stopped")
-    eventually((place.run_directory / "lock").exists, "the successor's lock")
-    second = psutil.Process(int((place.run_directory / "lock").read_text()))
+    second = psutil.Process(place.owner())
     try:
         eventually(lambda: _pid(place) == second.pid, "the socket of the successor")
     finally:

@@ -77,6 +77,12 @@ class Place:
             daemon.says("serving ")
         return daemon
 
+    def owner(self) -> int:
+        """Wait for the pid in the lock: a successor takes it a moment after its predecessor has gone."""
+        lock = self.run_directory / "lock"
+        eventually(lambda: lock.exists() and lock.read_text().strip(), "the lock's owner")
+        return int(lock.read_text())
+
     def crash(self) -> "Daemon":
         """Start a daemon, and kill it together with its guard, so that its views stay."""
         daemon = self.start()

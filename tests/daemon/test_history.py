@@ -38,7 +38,7 @@ def test_a_successor_leaves_no_gap(place: Place) -> None:
     first = place.start()
     first.process.send_signal(signal.SIGUSR2)
     assert first.ends() == 0
-    second = psutil.Process(int((place.run_directory / "lock").read_text()))
+    second = psutil.Process(place.owner())
     try:
         eventually(lambda: history.read()["starts"] == 2, "the successor")
         read = history.read()

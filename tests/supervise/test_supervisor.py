@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from procview.supervisor.options import DELAYS_SECONDS
-from tests.daemon.process import eventually
+from tests.daemon.process import descriptors, eventually
 from tests.supervise.process import ROOT, Supervised, has_ended
 from tests.timing import patient
 
@@ -31,6 +31,7 @@ def test_what_a_killed_daemon_kept_is_found_by_the_next_one(keeper: Keeper, stan
         ours.kill_main()
     ours.starts(5)
     how = "the standby" if standby else "started"
+    ours.says(f"({how}), with 1 descriptors kept for it", 4)
     assert ours.said.count(f"({how}), with 1 descriptors kept for it") == 4
 
 
@@ -79,10 +80,10 @@ def test_what_no_daemon_can_use_is_not_kept_for_ever(keeper: Keeper, tmp_path: P
 
 
 def test_one_that_has_served_long_enough_is_started_at_once_again(keeper: Keeper) -> None:
-    ours = keeper(steady_seconds=0.2, standby=False)
+    ours = keeper(steady_seconds=0.1, standby=False)
     for number in range(1, 6):
         ours.starts(number)
-        time.sleep(0.3)
+        time.sleep(1)
         ours.kill_main()
     ours.starts(6)
     assert ours.said.count("started again at once") == 5
@@ -201,10 +202,11 @@ end.sendmsg([b"FDSTORE=1\\nFDNAME=state"], [(socket.SOL_SOCKET, socket.SCM_RIGHT
 def test_a_stranger_is_not_believed(keeper: Keeper) -> None:
     ours = keeper(standby=False)
     where = address(ours)
+    eventually(lambda: any("memfd:state" in name for _, name in descriptors(ours.pid)), "what is kept")
     before = psutil.Process(ours.pid).num_fds()
     subprocess.run([sys.executable, "-c", STRANGER, where], check=True)
     ours.says("which is no daemon of ours: left out", 4)
-    assert psutil.Process(ours.pid).num_fds() == before
+    eventually(lambda: psutil.Process(ours.pid).num_fds() == before, "nothing of the stranger's is open")
     ours.kill_main()
     assert ours.starts(2)[1][1] == "2", "what was kept is there, and nothing else"
 

@@ -57,7 +57,7 @@ def test_readers_notice_nothing_of_twenty_kills(served: Served, tmp_path: Path) 
             _kill(served)
     assert served.said.count("with 2 descriptors kept for it") == 20
     history = History(str(served.place.run_directory))
-    eventually(lambda: history.read()["starts"] == 21, "the last one's word")
+    eventually(lambda: (read := history.read())["starts"] == 21 and read["takeovers"] == 20, "the last one's word")
     read = history.read()
     assert (read["takeovers"], read["withdrawals"], read["withdrawn_at_ns"]) == (20, 0, 0)
 
