@@ -67,11 +67,15 @@ class Served(Supervised):
         return self.daemon()
 
 
+PATIENT = f"takeover_seconds = {patient(5)}\n"
+"""Where the guard is not what is tested, it shall not be quicker than a supervisor that has to wait for a processor."""
+
+
 @contextlib.contextmanager
 def supervised(
     place: Place,
     options: Sequence[str] = (),
-    configuration: str = "",
+    configuration: str = PATIENT,
     log_directory: Path | None = None,
     **environment: str,
 ) -> Iterator[Served]:
