@@ -6,9 +6,7 @@ from procview.cli.serve import serve
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.option(
-    "--standby/--no-standby", default=True, help="Whether a second daemon waits to take over.  [default: it does]"
-)
+@click.option("--standby/--no-standby", default=True, help="Whether daemons wait to take over.  [default: they do]")
 @click.option(
     "--watchdog-seconds",
     type=click.FloatRange(min=0),

@@ -57,7 +57,7 @@ class Family:
 
     @property
     def has_fresh_standby(self) -> bool:
-        """Whether one of them was executed since a standby last went to serve."""
+        """Whether one that waits was executed, and not forked from one that serves now or did."""
         return any(standby.is_fresh for standby in self.waiting)
 
     def is_ours(self, pid: int) -> bool:
@@ -75,7 +75,8 @@ class Family:
             try:
                 child, forked = standby.go(held, is_last=not self.waiting)
                 how = "the standby"
-                self.waiting += [forked] if forked is not None else []
+                if forked is not None:
+                    self.waiting.append(forked)
             except OSError as error:
                 assert standby.child is not None
                 log.warning(

@@ -354,7 +354,7 @@ class Supervisor:
         if end.code != 0:
             self._exchanged(f"what is installed now does not work ({end.how}); nothing is exchanged")
             return
-        self._family.dismiss_standbys()  # it is of the old version
+        self._family.dismiss_standbys()  # they are of the old version
         main = self._family.main
         state = renewal.State(
             listener=self._listener.descriptors,

@@ -92,6 +92,18 @@ def memory_kb(meminfo: str) -> int:
     return int(found[1])
 
 
+def assert_hosts_within(seconds: float, container: Container) -> None:
+    """A read may fail until then; one that begins later has to be right. None shows anything but the host's."""
+    deadline = time.monotonic() + seconds
+    while True:
+        begun = time.monotonic()
+        shown = container.run(["cat", "/proc/meminfo"])
+        if shown.returncode == 0 or begun > deadline:
+            break
+    assert shown.returncode == 0, shown.stderr
+    assert memory_kb(shown.stdout) == host_memory_kb()
+
+
 def limit_kb(limits: Limits) -> int:
     assert limits.memory_bytes is not None
     return limits.memory_bytes // 1024

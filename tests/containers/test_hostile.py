@@ -85,10 +85,10 @@ def _undisturbed(neighbour: Container) -> Iterator[None]:
 
 
 def _wait_for_calm(daemon: Daemon, before: dict[str, int]) -> dict[str, int]:
-    """Until no more files are open than ``before``, here and in the daemon, and no request is under way."""
+    """Until as many files are open as ``before``, here and in the daemon, and no request is under way."""
     deadline = time.monotonic() + CALM_SECONDS
     while (
-        (now := daemon.counters())["fs_open"] > before["fs_open"]
+        (now := daemon.counters())["fs_open"] != before["fs_open"]
         or now["fds"] > before["fds"] + MORE_DESCRIPTORS
         or now.get("lane_pending")
     ):

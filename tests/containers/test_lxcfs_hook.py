@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,14 +90,7 @@ def assert_own(container: Container) -> None:
 
 def assert_hosts_soon(container: Container) -> None:
     """Within a second of now, the host's values: a read that begins later fails no more."""
-    deadline = time.monotonic() + SECONDS
-    while True:
-        begun = time.monotonic()
-        shown = container.run(["cat", "/proc/meminfo"])
-        if shown.returncode == 0 or begun > deadline:
-            break
-    assert shown.returncode == 0, shown.stderr
-    assert slots.memory_kb(shown.stdout) == slots.host_memory_kb()
+    slots.assert_hosts_within(SECONDS, container)
     assert cpus(container) == str(len(host_cpus()))
 
 

@@ -1,12 +1,13 @@
 """The standby: it is there, waits, is used, and is replaced; and the supervisor that is exchanged for a newer one."""
 
+import contextlib
 import os
 import select
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -39,6 +40,7 @@ def test_a_standby_that_dies_is_replaced(keeper: Keeper) -> None:
     ours.says("the standby has ended (SIGKILL); another one in 0 s")
     eventually(lambda: has_ended(forked), "the end of what the first had forked")
     second = ours.warm()
+    assert second.pid not in (first.pid, forked.pid)
     second.kill()
     ours.says("another one in 0.1 s")
     ours.warm()
@@ -107,16 +109,23 @@ def test_where_none_is_wanted_there_is_none(keeper: Keeper) -> None:
     assert len(ours.children()) == 1
 
 
-def alone(message: bytes | None, *descriptors: int, warm: bool = True) -> tuple[int, str]:
-    """What becomes of a standby that gets this message, when it is ``warm`` or before that; None: the end of its
-    supervisor.
-    """
+@contextlib.contextmanager
+def one_alone() -> Iterator[tuple[socket.socket, "subprocess.Popen[str]"]]:
+    """A standby without a supervisor, and its socket: it says what it has got, and ends."""
     code = "from procview.standby import store_when_it_is_time as wait; store = wait(); print(store.inherited('a'))"
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, pass_fds=[its.fileno()], text=True,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                 env=os.environ | {standby.VARIABLE: str(its.fileno())}) as process:  # fmt: skip
         its.close()
+        yield ours, process
+
+
+def alone(message: bytes | None, *descriptors: int, warm: bool = True) -> tuple[int, str]:
+    """What becomes of a standby that gets this message, when it is ``warm`` or before that; None: the end of its
+    supervisor.
+    """
+    with one_alone() as (ours, process):
         if warm:
             assert ours.recv(100) == standby.WARM
         if message is not None:
@@ -141,13 +150,9 @@ def test_it_gets_descriptors_under_their_names() -> None:
 @pytest.mark.parametrize("goes", [True, False])
 def test_it_forks_another_that_has_nothing_of_what_was_handed_over(goes: bool) -> None:
     """And both go on, each by its own socket."""
-    code = "from procview.standby import store_when_it_is_time as wait; store = wait(); print(store.inherited('a'))"
-    (ours, its), (other, others) = (socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2))
+    other, others = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     reading, writing = os.pipe()
-    with ours, other, subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, pass_fds=[its.fileno()], text=True,
-                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                       env=os.environ | {standby.VARIABLE: str(its.fileno())}) as process:  # fmt: skip
-        its.close()
+    with other, one_alone() as (ours, process):
         assert ours.recv(100) == standby.WARM
         if goes:
             socket.send_fds(ours, [b'{"names": ["a"], "another": true}'], [writing, others.fileno()])
@@ -171,12 +176,7 @@ def test_it_forks_another_that_has_nothing_of_what_was_handed_over(goes: bool) -
 
 def test_it_goes_though_nobody_has_read_that_it_is_warm() -> None:
     """Whoever told it has closed the socket with that in it, which the kernel calls a reset."""
-    code = "from procview.standby import store_when_it_is_time as wait; store = wait(); print(store.inherited('a'))"
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, pass_fds=[its.fileno()], text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                env=os.environ | {standby.VARIABLE: str(its.fileno())}) as process:  # fmt: skip
-        its.close()
+    with one_alone() as (ours, process):
         assert select.select([ours], [], [], patient(20))[0], "it is warm"
         os.kill(process.pid, signal.SIGSTOP)
         ours.send(b'{"names": []}')
