@@ -128,7 +128,7 @@ def wait_until_mended(pid: int, hook: Hook) -> None:
         if all(
             entries
             and all(entry.master for entry in entries)
-            and [entry.device for entry in entries if entry.ours] == [views[name]] * (name in views)
+            and [entry.device for entry in entries if entry.ours] == ([views[name]] if name in views else [])
             for name, entries in here.items()
         ):
             return
