@@ -6,9 +6,10 @@ root of init's cgroup namespace where that is I or above it, else I without a tr
 is not R nor below R, or where the caller lives in the host's pid namespace. On v1 all this for each controller on
 its own.
 
-Everything about cgroups is read anew for each caller; what a thread's number means is remembered only as long as the
-kernel says that it is the same thread (``callers``). Cached: where init's cgroup namespace has its root, once init is
-10 s old and until its cgroup changes (while no mount says so, looked for again at most once a second).
+Everything about cgroups is read anew for each caller, or is known not to have changed since (``changes``); what a
+thread's number means is remembered only as long as the kernel says that it is the same thread (``callers``). Cached:
+where init's cgroup namespace has its root, once init is 10 s old and until its cgroup changes (while no mount says so,
+looked for again at most once a second).
 """
 
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
@@ -19,9 +20,13 @@ from procview._fast.callers cimport (
     Asking,
     asking_anew,
     asking_end,
+    asking_is_as_seen,
     asking_known,
     asking_read,
+    asking_seen,
+    asking_watch,
 )
+from procview._fast.changes cimport changes_number
 from procview._fast.container cimport (
     INIT_ALIVE,
     INIT_GONE,
@@ -44,11 +49,18 @@ from procview._fast.posix cimport (
     EACCES,
     EPERM,
     ESRCH,
+    add_u64,
     clock_ns,
+    count_u64,
+    i64_read,
     pthread_mutex_lock,
     pthread_mutex_unlock,
     ssize_t,
     store,
+    store_i64,
+    store_u64,
+    u64_read,
+    __ATOMIC_RELAXED,
 )
 from procview._fast.scan cimport Span, span, span_length
 from procview._fast.scope cimport (
@@ -66,6 +78,7 @@ cdef enum:
     MOUNT_LOOK_SECONDS = 1
     YOUNG_SECONDS = 10
     YOUNG_LOOK_MILLISECONDS = 50
+    MOST_PLACINGS = 8   # at a time, of a container that is moved on and on
 
 
 cdef int64_t next_mount_look(const Host *host, const Container *container, bint found) noexcept nogil:
@@ -80,16 +93,18 @@ cdef int64_t next_mount_look(const Host *host, const Container *container, bint 
     return INT64_MAX if found else now + <int64_t>MOUNT_LOOK_SECONDS * 1000000000
 
 
-cdef bint place_init(Containers *containers, Container *container, Text *paths_text, Text *mountinfo) noexcept nogil:
-    """Find R from init's cgroup, which is in ``paths_text``, and make it the container's scope. False when memory
-    ran out.
+cdef bint place_init(
+    Containers *containers, Container *container, Text *paths_text, Text *mountinfo, uint64_t before
+) noexcept nogil:
+    """Find R from init's cgroup, which is in ``paths_text``, and make it the container's scope, if that still is the
+    one of number ``before``: else another thread has read later than this one, perhaps. False when memory ran out.
     """
     cdef CgroupPaths paths
     cdef CgroupPaths roots
     cdef Scope *scope
     cdef Scope *old
     cdef bint looked
-    cdef bint stored
+    cdef bint stored = True
     cdef int i
     paths_parse(containers.groups.layout, span(paths_text.data, paths_text.length), &paths)
     looked = roots_of_cgroup_namespace(containers.host, containers.groups, container.init, &paths, &roots, mountinfo)
@@ -102,15 +117,19 @@ cdef bint place_init(Containers *containers, Container *container, Text *paths_t
     if scope == NULL:
         return False
     pthread_mutex_lock(&container.lock)
-    old = container.scope
-    container.scope = scope
-    container.next_mount_look_ns = next_mount_look(containers.host, container, looked)
-    text_clear(&container.inside_paths)
-    if not is_placed_by(container, paths_text):
-        store(&container.is_settled, False)
-    text_clear(&container.init_paths)
-    put(&container.init_paths, paths_text.data, paths_text.length)
-    stored = not container.init_paths.broken
+    old = scope
+    if container.scope_number == before:
+        old = container.scope
+        container.scope = scope
+        store_i64(&container.next_mount_look_ns, next_mount_look(containers.host, container, looked))
+        store_u64(&container.scope_number, add_u64(&containers.scope_count, 1, __ATOMIC_RELAXED))
+        store_u64(&container.seen_at, 0)
+        text_clear(&container.inside_paths)
+        if not is_placed_by(container, paths_text):
+            store(&container.is_settled, False)
+        text_clear(&container.init_paths)
+        put(&container.init_paths, paths_text.data, paths_text.length)
+        stored = not container.init_paths.broken
     pthread_mutex_unlock(&container.lock)
     if old != NULL:
         scope_put(containers.groups, old)
@@ -148,13 +167,43 @@ cdef void remember_inside(Container *container, const Scope *scope, const Text *
     pthread_mutex_unlock(&container.lock)
 
 
-cdef bint is_to_be_placed(Container *container, const Text *paths) noexcept nogil:
-    """Whether init has moved, or its mounts are to be looked at again."""
-    cdef bint wanted
+cdef bint mounts_are_due(const Container *container) noexcept nogil:
+    return clock_ns(CLOCK_MONOTONIC) >= i64_read(&container.next_mount_look_ns)
+
+
+cdef bint stays_placed(Container *container, const Text *paths, uint64_t number) noexcept nogil:
+    """Whether init is where its scope was found by, and its mounts need not be looked at. So it is then until the next
+    change after ``number`` (0: nobody would tell).
+    """
+    cdef bint stays
     pthread_mutex_lock(&container.lock)
-    wanted = not is_placed_by(container, paths) or clock_ns(CLOCK_MONOTONIC) >= container.next_mount_look_ns
+    stays = is_placed_by(container, paths) and not mounts_are_due(container)
+    if stays and number != 0:
+        store_u64(&container.seen_at, number)
     pthread_mutex_unlock(&container.lock)
-    return wanted
+    return stays
+
+
+cdef int place_again(
+    Containers *containers, Container *container, uint64_t number, Text *scratch, Text *other
+) noexcept nogil:
+    """See where init is now, and find R anew if it has moved or its mounts are due. Its state, INIT_UNKNOWN also when
+    memory ran out; INIT_ALIVE: its /proc/<pid>/cgroup is in ``scratch``.
+    """
+    cdef uint64_t before
+    cdef int state = INIT_UNKNOWN
+    cdef int _i
+    for _i in range(MOST_PLACINGS):
+        before = u64_read(&container.scope_number)
+        state = init_state(containers, container, scratch)
+        if (
+            state != INIT_ALIVE or stays_placed(container, scratch, number)
+            or is_exiting(containers.host, container.init, other)
+        ):
+            break
+        if not place_init(containers, container, scratch, other, before):
+            return INIT_UNKNOWN
+    return state
 
 
 cdef Container *own_scope(
@@ -213,7 +262,7 @@ cdef int new_container(
         if read_record(host.proc_fd, path, scratch) <= 0:
             container_put(containers, container)
             return UNREADABLE_CALLER
-    if not place_init(containers, container, scratch, other):
+    if not place_init(containers, container, scratch, other, container.scope_number):
         container_put(containers, container)
         return OUT_OF_MEMORY
     found[0] = container_add(containers, container)
@@ -234,7 +283,12 @@ cdef int container_of(
     if pid <= 0:
         return UNKNOWN_CALLER
     if asking_known(&containers.callers, pid, &asking):
-        result = place(containers, &asking, may_search, found, scratch, other)
+        found[0] = as_seen(containers, &asking)
+        result = PLACED
+        if found[0] == NULL:
+            result = place(containers, &asking, may_search, found, scratch, other)
+        if result != PLACED and result != OUT_OF_MEMORY:
+            asking_read(&containers.callers, &asking, scratch)   # ESRCH: its place is for who has its number now
         asking_end(&containers.callers, &asking)
         if result == PLACED or result == OUT_OF_MEMORY:
             return result
@@ -247,6 +301,27 @@ cdef int container_of(
     return result
 
 
+cdef Container *as_seen(Containers *containers, const Asking *asking) noexcept nogil:
+    """The container of a known caller, where nothing has changed since it was placed there; counted. Else NULL."""
+    cdef uint64_t number = changes_number(&containers.changes)
+    cdef Container *container
+    if number == 0 or asking.pidns == containers.host.pidns:
+        return NULL
+    container = container_find(containers, asking.pidns, NULL, 0)
+    if container == NULL:
+        return NULL
+    if (
+        u64_read(&container.seen_at) == number and not mounts_are_due(container)
+        and asking_is_as_seen(
+            &containers.callers, asking, &containers.changes, number, u64_read(&container.scope_number)
+        )
+    ):
+        count_u64(&containers.as_seen)
+        return container
+    container_put(containers, container)
+    return NULL
+
+
 cdef int place(
     Containers *containers, Asking *asking, bint may_search, Container **found, Text *scratch, Text *other
 ) noexcept nogil:
@@ -256,6 +331,9 @@ cdef int place(
     cdef uint64_t pidns = asking.pidns
     cdef bint was_known = asking.known != NULL
     cdef bint init_has_said = False
+    # Whatever is seen from here on is so until the next change.
+    cdef uint64_t number = changes_number(&containers.changes) if was_known else 0
+    cdef uint64_t scope_number = 0
     cdef Container *container
     cdef CgroupPaths paths
     cdef Span text
@@ -264,9 +342,11 @@ cdef int place(
     cdef int state
     if pidns == host.pidns:
         return place_on_host(containers, asking, found, scratch, other)
+    if number != 0:
+        asking_watch(&containers.callers, asking)
     container = container_find(containers, pidns, NULL, 0)
     if container != NULL:
-        state = init_state(containers, container, scratch)
+        state = place_again(containers, container, number, scratch, other)
         if state == INIT_GONE:
             container_remove(containers, container)
         if state == INIT_GONE or state == INIT_UNKNOWN:
@@ -279,12 +359,7 @@ cdef int place(
         if state != PLACED:
             return state
     elif state == INIT_ALIVE:
-        if (
-            is_to_be_placed(container, scratch) and not is_exiting(host, container.init, other)
-            and not place_init(containers, container, scratch, other)
-        ):
-            container_put(containers, container)
-            return OUT_OF_MEMORY
+        scope_number = u64_read(&container.scope_number)
         # It lives, so nobody else has its number; and where it is, is in ``scratch`` already.
         init_has_said = was_known and pid == container.init
     if not init_has_said:
@@ -297,6 +372,8 @@ cdef int place(
             found[0] = container
             return PLACED
     if is_inside(container, scratch):
+        if number != 0 and scope_number != 0:
+            asking_seen(asking, number, scope_number)
         found[0] = container
         return PLACED
     text = span(scratch.data, scratch.length)
@@ -304,6 +381,8 @@ cdef int place(
     scope = scope_take(container)
     if settle_in_scope(containers.groups, scope, &paths):
         remember_inside(container, scope, scratch)
+        if number != 0 and scope_number != 0:
+            asking_seen(asking, number, scope_number)
         found[0] = container
     elif is_root_in_v1(containers.groups.layout, &paths) and is_exiting(host, pid, other):
         found[0] = container
@@ -347,7 +426,7 @@ cdef Container *container_again(
         if (
             container.init_start_ticks != init_start_ticks
             or init_state(containers, container, scratch) != INIT_ALIVE
-            or not place_init(containers, container, scratch, other)
+            or not place_init(containers, container, scratch, other, container.scope_number)
         ):
             container_put(containers, container)
             return NULL

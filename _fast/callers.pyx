@@ -2,19 +2,27 @@
 """Callers that come again: a reader that looks every second, or the second file of the same ``top``.
 
 Of a thread's first file nothing is remembered but the thread's number. When it comes again, its /proc/<tid>/cgroup is
-kept open, and the number of its pid namespace beside it. What is in the file is read anew for each open; what is
-saved is opening and closing it, and reading the link of the namespace.
+kept open, and the number of its pid namespace beside it: opening and closing it are saved, and reading the link of the
+namespace. What is in the file is read anew for each open; but where changes of cgroups are watched (``changes``), a
+pidfd of the thread is kept as well, and while nothing was written to any cgroup and the thread lives, it still is where
+it was found.
 
 Why that stays right: the file belongs to the kernel's struct pid, and so does the pid namespace: neither exec(2) nor
 setns(2) nor unshare(2) changes it. Reading says ESRCH once the thread is gone, whoever has its number by then; that one
-is then looked up as one never seen. A kept file pins its struct pid, with the pid namespace's number, and no mount
-namespace.
+is then looked up as one never seen. So does the pidfd, by being readable. Both pin their struct pid, with the pid
+namespace's number, and no mount namespace.
+
+Of one thing nobody writes a word: a thread that was put into a v1 cgroup alone, and calls exec(2), takes its number
+from its process's first thread and keeps its own cgroup. If that is one outside of the container, it is seen to be
+there once something else was written.
 """
 
+from libc.stdint cimport uint64_t
+
+from procview._fast.changes cimport changes_none_since
 from procview._fast.host cimport namespace_of, path_of_process
 from procview._fast.kept cimport (
     READ_ONCE,
-    Kept,
     kept_begin,
     kept_drop,
     kept_end,
@@ -22,13 +30,15 @@ from procview._fast.kept cimport (
     kept_is_open,
     kept_offer,
     kept_open,
-    kept_read_begun,
     kept_read_open,
     read_open,
 )
 from procview._fast.posix cimport (
     EBADF,
+    ESRCH,
+    PIDFD_THREAD,
     PROC_SUPER_MAGIC,
+    SYS_pidfd_open,
     close,
     count_now,
     errno,
@@ -39,7 +49,10 @@ from procview._fast.posix cimport (
     pthread_mutex_unlock,
     statfs_t,
     store,
+    store_u64,
+    syscall,
     take_all,
+    u64_read,
 )
 from procview._fast.text cimport Text, text_clear, text_free, text_init
 
@@ -56,7 +69,9 @@ cdef void callers_init(Callers *callers, Host *host) noexcept nogil:
     for i in range(CALLER_SETS):
         for k in range(CALLERS_OF_SET):
             callers.of[i][k].tid = 0
+            callers.of[i][k].seen_at = 0
             kept_init(&callers.of[i][k].cgroup)
+            kept_init(&callers.of[i][k].life)
     for i in range(CALLERS_SEEN):
         callers.seen[i] = 0
 
@@ -68,6 +83,7 @@ cdef void callers_free(Callers *callers) noexcept nogil:
     for i in range(CALLER_SETS):
         for k in range(CALLERS_OF_SET):
             kept_drop(callers.host.keeper, &callers.of[i][k].cgroup)
+            kept_drop(callers.host.keeper, &callers.of[i][k].life)
     pthread_mutex_destroy(&callers.lock)
 
 
@@ -81,18 +97,20 @@ cdef bint callers_forget_gone(Callers *callers) noexcept nogil:
     it is worth to look again.
     """
     cdef Text scratch
-    cdef Kept *file
+    cdef Caller *caller
     cdef bint used = False
     cdef int i
     cdef int k
     text_init(&scratch)
     for i in range(CALLER_SETS):
         for k in range(CALLERS_OF_SET):
-            file = &callers.of[i][k].cgroup
-            if kept_is_open(file):
-                used = used or count_now(&file.used)
-                kept_read_open(callers.host.keeper, file, &scratch, READ_ONCE)   # ESRCH closes it
-                store(&file.used, False)
+            caller = &callers.of[i][k]
+            if kept_is_open(&caller.cgroup):
+                used = used or count_now(&caller.cgroup.used)
+                kept_read_open(callers.host.keeper, &caller.cgroup, &scratch, READ_ONCE)   # ESRCH closes it
+                store(&caller.cgroup.used, False)
+            if not kept_is_open(&caller.cgroup) and kept_is_open(&caller.life):
+                kept_drop(callers.host.keeper, &caller.life)
     text_free(&scratch)
     return used
 
@@ -110,6 +128,7 @@ cdef bint asking_known(Callers *callers, int tid, Asking *asking) noexcept nogil
             asking.tid = tid
             asking.pidns = caller.pidns
             asking.known = caller
+            asking.got = 0
             asking.fd = -EBADF
             return True
         kept_end(callers.host.keeper, &caller.cgroup, 0)
@@ -141,8 +160,8 @@ cdef ssize_t asking_read(Callers *callers, Asking *asking, Text *into) noexcept 
     cdef Caller *caller = asking.known
     cdef ssize_t got
     if caller != NULL:
-        asking.known = NULL
-        return kept_read_begun(callers.host.keeper, &caller.cgroup, into, READ_ONCE)
+        asking.got = read_open(caller.cgroup.fd, into, READ_ONCE)
+        return asking.got
     if asking.fd < 0:
         text_clear(into)
         return asking.fd
@@ -154,10 +173,47 @@ cdef ssize_t asking_read(Callers *callers, Asking *asking, Text *into) noexcept 
     return got
 
 
+cdef void asking_watch(Callers *callers, const Asking *asking) noexcept nogil:
+    """See that a known caller's end will be known. To be followed by a look that says that it lives: then the pidfd is
+    of no later owner of its number.
+    """
+    cdef int fd
+    if kept_is_open(&asking.known.life):
+        return
+    fd = <int>syscall(SYS_pidfd_open, asking.tid, PIDFD_THREAD)
+    if fd < 0:
+        fd = <int>syscall(SYS_pidfd_open, asking.tid, 0)   # before Linux 6.9, for first threads only
+    if fd >= 0 and not kept_offer(callers.host.keeper, &asking.known.life, fd):
+        close(fd)
+
+
+cdef void asking_seen(const Asking *asking, uint64_t number, uint64_t scope_number) noexcept nogil:
+    """It lives, and its cgroups, read after ``number`` was taken, are in the scope of that number."""
+    store_u64(&asking.known.scope_number, scope_number)
+    store_u64(&asking.known.seen_at, number)
+
+
+cdef bint asking_is_as_seen(
+    Callers *callers, const Asking *asking, Changes *changes, uint64_t number, uint64_t scope_number
+) noexcept nogil:
+    """Whether asking_seen() would be true again."""
+    cdef Caller *caller = asking.known
+    cdef bint same
+    if u64_read(&caller.seen_at) != number or u64_read(&caller.scope_number) != scope_number:
+        return False
+    if not kept_begin(&caller.life):
+        return False
+    same = changes_none_since(changes, number, caller.life.fd)
+    kept_end(callers.host.keeper, &caller.life, 0)
+    return same
+
+
 cdef void asking_end(Callers *callers, Asking *asking) noexcept nogil:
-    """Where it was not read."""
+    """Nobody asks any more, whether it was read or not."""
     if asking.known != NULL:
-        kept_end(callers.host.keeper, &asking.known.cgroup, 0)
+        if asking.got == -ESRCH:
+            kept_drop(callers.host.keeper, &asking.known.life)
+        kept_end(callers.host.keeper, &asking.known.cgroup, asking.got)
         asking.known = NULL
     if asking.fd >= 0:
         close(asking.fd)
@@ -181,6 +237,7 @@ cdef bint keep(Callers *callers, const Asking *asking) noexcept nogil:
     caller = place_for(callers, asking.tid)
     if caller != NULL:
         store(&caller.tid, asking.tid)
+        store_u64(&caller.seen_at, 0)
         caller.pidns = asking.pidns
         kept = kept_offer(callers.host.keeper, &caller.cgroup, asking.fd)
         if kept:
@@ -208,7 +265,9 @@ cdef Caller *place_for(Callers *callers, int tid) noexcept nogil:
             best = caller
             best_rank = rank(caller)
         store(&caller.cgroup.used, False)
-    return best if kept_drop(callers.host.keeper, &best.cgroup) else NULL
+    if not kept_drop(callers.host.keeper, &best.cgroup):
+        return NULL
+    return best if kept_drop(callers.host.keeper, &best.life) else NULL   # who reads it reads the file as well
 
 
 cdef int rank(const Caller *caller) noexcept nogil:

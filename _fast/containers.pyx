@@ -6,6 +6,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp
 
 from procview._fast.callers cimport callers_free, callers_init
+from procview._fast.changes cimport changes_free, changes_init
 from procview._fast.container cimport (
     INIT_GONE,
     container_is_held_once,
@@ -40,7 +41,10 @@ cdef int containers_init(Containers *containers, Host *host, Groups *groups) noe
     containers.load_watches = 0
     containers.shared = NULL
     pthread_mutex_init(&containers.lock, NULL)
+    containers.scope_count = 0
+    containers.as_seen = 0
     callers_init(&containers.callers, host)
+    changes_init(&containers.changes)
     containers.buckets = <Container **>calloc(containers.bucket_count, sizeof(Container *))
     return 0 if containers.buckets != NULL else -ENOMEM
 
@@ -58,6 +62,7 @@ cdef void containers_free(Containers *containers) noexcept nogil:
             container = following
     free(containers.buckets)
     callers_free(&containers.callers)
+    changes_free(&containers.changes)
     pthread_mutex_destroy(&containers.lock)
 
 

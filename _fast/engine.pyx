@@ -16,6 +16,7 @@ from libc.string cimport memset
 
 from procview._fast.caller cimport PLACED, SEARCH_NEEDED, container_is_known
 from procview._fast.callers cimport callers_forget_gone, callers_were_kept
+from procview._fast.changes cimport changes_watch
 from procview._fast.container cimport Container, container_cgroups, container_put, container_settle
 from procview._fast.containers cimport containers_all
 from procview._fast.host cimport cpuset_next
@@ -316,6 +317,16 @@ cdef class Engine:
             raise MemoryError
         return watched
 
+    def watch_changes(self):
+        cdef int result
+        self._check()
+        if self._renderer.containers.changes.watch >= 0:
+            raise RuntimeError("changes are watched already")
+        with nogil:
+            result = changes_watch(&self._renderer.containers.changes, &self._renderer.host)
+        if result < 0:
+            raise OSError(-result, os.strerror(-result))
+
     def callers_were_kept(self):
         return callers_were_kept(&self._renderer.containers.callers)
 
@@ -335,6 +346,7 @@ cdef class Engine:
         for i in range(REASONS):
             if REASON_NAMES[i] is not None:
                 counts["fallback_" + REASON_NAMES[i].replace("-", "_")] = counted.fallbacks[i]
+        counts["unchanged_callers"] = counted.as_seen
         counts["containers"] = counted.containers
         counts["cgroups"] = counted.cgroups
         counts["descriptors"] = counted.descriptors

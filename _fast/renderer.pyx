@@ -32,6 +32,7 @@ from procview._fast.posix cimport (
     pthread_mutex_unlock,
     set_bits,
     store,
+    u64_now,
 )
 from procview._fast.snapshot cimport (
     FAILED,
@@ -134,6 +135,7 @@ cdef void renderer_counts(Renderer *renderer, Counts *counts) noexcept nogil:
     counts.reads = 0
     for i in range(VIEWS):
         counts.reads += latency_count(&renderer.latencies[i])
+    counts.as_seen = u64_now(&renderer.containers.as_seen)
     pthread_mutex_lock(&renderer.lock)
     counts.fallbacks = renderer.fallbacks
     pthread_mutex_unlock(&renderer.lock)

@@ -11,7 +11,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,8 @@ def measure(container: Container, files: Sequence[str], *, rounds: int, reads: i
     cpu, pid = container.limits.cpus[-1], container.reader_pid()
     results = {file: HotPath() for file in files}
     engine = Engine()
+    with suppress(OSError):  # as the daemon does, where the kernel can
+        engine.watch_changes()
     try:
         with _pinned(cpu):
             empty_ns = _empty_loop_ns()

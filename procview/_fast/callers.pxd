@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
+from procview._fast.changes cimport Changes
 from procview._fast.host cimport Host
 from procview._fast.kept cimport Kept
 from procview._fast.posix cimport pthread_mutex_t, ssize_t
@@ -17,6 +18,9 @@ cdef struct Caller:
     int tid                 # atomic; whose file it is, as long as it is open
     uint64_t pidns
     Kept cgroup
+    Kept life               # a pidfd of the same thread; only where changes are watched
+    uint64_t seen_at        # atomic; the number of Changes at which it was found in the scope below
+    uint64_t scope_number   # atomic; of its pid namespace's container
 
 cdef struct Callers:
     Host *host
@@ -30,7 +34,8 @@ cdef struct Asking:
     # One caller, from being found to its cgroups being read.
     int tid
     uint64_t pidns
-    Caller *known           # counted as a reader of its file
+    Caller *known           # counted as a reader of its file, until asking_end()
+    ssize_t got             # what reading that gave
     int fd                  # else its file, just opened; negative errno: it could not be
 
 
@@ -41,4 +46,9 @@ cdef bint callers_forget_gone(Callers *callers) noexcept nogil
 cdef bint asking_known(Callers *callers, int tid, Asking *asking) noexcept nogil
 cdef int asking_anew(Callers *callers, int tid, Asking *asking) noexcept nogil
 cdef ssize_t asking_read(Callers *callers, Asking *asking, Text *into) noexcept nogil
+cdef void asking_watch(Callers *callers, const Asking *asking) noexcept nogil
+cdef void asking_seen(const Asking *asking, uint64_t number, uint64_t scope_number) noexcept nogil
+cdef bint asking_is_as_seen(
+    Callers *callers, const Asking *asking, Changes *changes, uint64_t number, uint64_t scope_number
+) noexcept nogil
 cdef void asking_end(Callers *callers, Asking *asking) noexcept nogil

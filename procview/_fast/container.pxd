@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from procview._fast.accounts cimport Accounting
 from procview._fast.cgroup cimport Groups
 from procview._fast.callers cimport Callers
+from procview._fast.changes cimport Changes
 from procview._fast.counters cimport Counters
 from procview._fast.host cimport Host
 from procview._fast.kept cimport Kept
@@ -54,13 +55,15 @@ cdef struct Container:
     bint init_time_namespace
     int64_t boottime_offset_ns  # of init's time namespace
     Kept init_cgroup
+    uint64_t seen_at          # atomic: the number of Changes at which init was found alive, and where scope has it
+    uint64_t scope_number     # atomic: which scope it is, of all that there were
     int is_settled            # atomic: its settings are those that its cgroups, as they are now, give it
     Text key                  # /proc/<caller>/cgroup of a scope of its own; empty for the container of a pid namespace
     pthread_mutex_t lock      # of what follows
     Scope *scope
     Text init_paths           # /proc/<init>/cgroup as it was when scope was found; empty for a scope of its own
     Text inside_paths         # the same of the last caller elsewhere that was found to be in scope
-    int64_t next_mount_look_ns
+    int64_t next_mount_look_ns   # atomic: read without the lock, too
     Accounting accounting
     Counters events           # by line of /proc/vmstat
     Load load
@@ -79,6 +82,9 @@ cdef struct Containers:
     Host *host
     Groups *groups
     Callers callers
+    Changes changes
+    uint64_t scope_count       # atomic: so far
+    uint64_t as_seen           # atomic: callers of whom nothing had to be read, so far
     pthread_mutex_t lock
     Container **buckets
     size_t bucket_count

@@ -68,6 +68,15 @@ class Engine:
         their init's cgroup changes. It may be called in any thread. What it raises, who reads gets.
         """
 
+    def watch_changes(self) -> None:
+        """Have the kernel tell of everything that is written to cgroups, so that what does not change need not be read
+        anew: where a caller is that comes again. What callers see is the same with it and without. To be called once,
+        before anybody reads.
+
+        Raises OSError where that cannot be: ENODEV on kernels before Linux 6.8 and for recorded trees, EPERM without
+        CAP_SYS_ADMIN, ENOENT where a hierarchy is mounted, and something else over it.
+        """
+
     def settle_known(self) -> None:
         """Have ``ask`` tell the settings of every container that is known, again."""
 
@@ -109,7 +118,9 @@ class Engine:
         since the last call: if so, call again later."""
 
     def counters(self) -> dict[str, int]:
-        """Counts since start: ``reads``, ``fallback_<reason>`` ..., and gauges ``containers``, ``descriptors``."""
+        """Counts since start: ``reads``, ``fallback_<reason>`` ..., ``unchanged_callers`` (opens for which nothing was
+        read to know whose they are: :meth:`watch_changes`); and gauges ``containers``, ``cgroups``, ``descriptors``.
+        """
 
     def containers(self) -> list[Known]:
         """All that are known, in no order. One that has ended may still be there until the next sweep."""

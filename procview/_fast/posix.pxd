@@ -99,6 +99,30 @@ cdef extern from "<sys/mman.h>" nogil:
         PROT_READ
         PROT_WRITE
 
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    enum:
+        POLLIN
+    int poll(pollfd *descriptors, unsigned long count, int timeout_ms) noexcept
+
+cdef extern from "<sys/fanotify.h>" nogil:
+    enum:
+        FAN_CLASS_NOTIF
+        FAN_CLOEXEC
+        FAN_DELETE
+        FAN_MARK_ADD
+        FAN_MARK_FILESYSTEM
+        FAN_MODIFY
+        FAN_MOVED_FROM
+        FAN_NONBLOCK
+        FAN_ONDIR
+        FAN_REPORT_FID
+    int fanotify_init(unsigned int flags, unsigned int event_flags) noexcept
+    int fanotify_mark(int group, unsigned int flags, uint64_t mask, int directory, const char *path) noexcept
+
 cdef extern from "<sys/types.h>" nogil:
     ctypedef long ssize_t
     ctypedef unsigned long ino_t
@@ -140,6 +164,7 @@ cdef extern from "<sys/stat.h>" nogil:
         ino_t st_ino
         unsigned int st_mode
         dev_t st_rdev
+    int fstat(int descriptor, stat_t *into) noexcept
     int fstatat(int directory, const char *path, stat_t *into, int flags) noexcept
     bint S_ISBLK(unsigned int mode) noexcept
 
@@ -155,6 +180,7 @@ cdef extern from "<linux/magic.h>" nogil:
 cdef extern from "<sys/sysmacros.h>" nogil:
     unsigned int major(dev_t device) noexcept
     unsigned int minor(dev_t device) noexcept
+    dev_t makedev(unsigned int major, unsigned int minor) noexcept
 
 cdef extern from "<dirent.h>" nogil:
     ctypedef struct DIR:
@@ -187,10 +213,14 @@ cdef extern from "<sys/ioctl.h>" nogil:
 cdef extern from "<sys/syscall.h>" nogil:
     enum:
         SYS_openat2
+        SYS_pidfd_open
         SYS_sched_setaffinity
 
 cdef extern from "<unistd.h>" nogil:
     long syscall(long number, ...) noexcept
+
+cdef enum:
+    PIDFD_THREAD = 0x80   # O_EXCL, linux/pidfd.h since Linux 6.9
 
 
 cdef inline int64_t clock_ns(int clock) noexcept nogil:
@@ -213,6 +243,7 @@ cdef extern from * nogil:
     int trailing_zeros "__builtin_ctzl"(unsigned long value) noexcept
     uint64_t add_u64 "__atomic_add_fetch"(uint64_t *value, uint64_t by, int order) noexcept
     uint64_t load_u64 "__atomic_load_n"(const uint64_t *value, int order) noexcept
+    int64_t load_i64 "__atomic_load_n"(const int64_t *value, int order) noexcept
     uint32_t acquire_u32 "__atomic_load_n"(const uint32_t *value, int order) noexcept
     void release_u64 "__atomic_store_n"(uint64_t *value, uint64_t to, int order) noexcept
     void release_i64 "__atomic_store_n"(int64_t *value, int64_t to, int order) noexcept
@@ -244,6 +275,16 @@ cdef inline void count_u64(uint64_t *count) noexcept nogil:
 
 cdef inline uint64_t u64_now(const uint64_t *count) noexcept nogil:
     return load_u64(count, __ATOMIC_RELAXED)
+
+
+cdef inline int64_t i64_read(const int64_t *value) noexcept nogil:
+    """What store_i64 wrote."""
+    return load_i64(value, __ATOMIC_ACQUIRE)
+
+
+cdef inline uint64_t u64_read(const uint64_t *value) noexcept nogil:
+    """What store_u64 wrote, with all that was written before."""
+    return load_u64(value, __ATOMIC_ACQUIRE)
 
 
 cdef inline uint32_t load_u32(const uint32_t *value) noexcept nogil:

@@ -42,6 +42,7 @@ cdef struct Renderer:
 
 cdef struct Counts:
     uint64_t reads
+    uint64_t as_seen
     uint64_t fallbacks[REASONS]
     size_t containers
     size_t cgroups

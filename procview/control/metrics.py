@@ -124,6 +124,10 @@ class Metrics:
         for name, (help_text, value) in gauges.items():
             yield GaugeMetricFamily(name, help_text, value=value)
         totals = {
+            "procview_unchanged_callers": (
+                "Opens for which nothing was read to find the container: the kernel says that nothing has changed.",
+                engine["unchanged_callers"],
+            ),
             "procview_starts": (
                 "Daemons that gave containers views, since the run directory was made.",
                 life["starts"],

@@ -117,6 +117,7 @@ class Daemon:
                 await self._prepare(stack, None)
             self._engine = open_engine(self._roots, self._settings, self._notes)
             stack.callback(self._engine.close)
+            self._watch_changes()
             self._upkeep = Upkeep(self._engine)
             self._operations = ViewOperations(
                 self._engine,
@@ -142,6 +143,12 @@ class Daemon:
             stack.callback(self._withdraw)
             await self._serve(mount, signals)
         log.info("stopped", "stopped")
+
+    def _watch_changes(self) -> None:
+        try:
+            self._engine.watch_changes()
+        except OSError as error:
+            log.info("changes-unwatched", "cgroups are read anew at each open: cannot be told of changes: %s", error)
 
     async def _prepare(self, stack: AsyncExitStack, inherited: Mount | None) -> None:
         """The slots, and a guard for them; views of the file system that is ``inherited`` stay."""

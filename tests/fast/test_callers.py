@@ -36,11 +36,21 @@ TIMES = 4
 CLONE_NEWPID = 0x20000000
 
 
-@pytest.fixture
-def engine() -> Iterator[Engine]:
+@pytest.fixture(params=["anew", "watched"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """One that reads anew where a caller is, and one that is told by the kernel when that may have changed."""
     made = Engine()
+    if request.param == "watched":
+        watched(made)
     yield made
     made.close()
+
+
+def watched(engine: Engine) -> None:
+    try:
+        engine.watch_changes()
+    except OSError as error:
+        pytest.skip(f"this kernel does not tell what is written to cgroups: {error.strerror}")
 
 
 def seen(engine: Engine, tid: int) -> tuple[int, str | None]:
