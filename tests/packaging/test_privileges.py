@@ -11,7 +11,7 @@ from procview.shipped import packaging_file
 from tests import shipped_unit
 
 PAGE = Path(__file__).parents[2] / "docs/security.md"
-EXPOSURE_TENTHS = 34
+EXPOSURE_TENTHS = 35
 """What docs/security.md says, and why it is not less."""
 NEVER = """
     bpf chown chroot delete_module init_module io_uring_setup kexec_load keyctl open_by_handle_at perf_event_open
