@@ -96,7 +96,7 @@ cdef void changes_free(Changes *changes) noexcept nogil:
 
 cdef int changes_watch(Changes *changes, const Host *host) noexcept nogil:
     """Watch all hierarchies in /proc/self/mountinfo. 0, or a negative errno, and nothing is watched: the kernel has no
-    marks of that kind (those that name files in cgroups came with Linux 6.8), the daemon may not set them, or a
+    marks of that kind (Linux 6.1 has none for cgroups, 6.12 has), the daemon may not set them, or a
     hierarchy cannot be reached.
     """
     cdef statfs_t info

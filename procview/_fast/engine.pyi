@@ -73,8 +73,8 @@ class Engine:
         anew: where a caller is that comes again. What callers see is the same with it and without. To be called once,
         before anybody reads.
 
-        Raises OSError where that cannot be: ENODEV on kernels before Linux 6.8 and for recorded trees, EPERM without
-        CAP_SYS_ADMIN, ENOENT where a hierarchy is mounted, and something else over it.
+        Raises OSError where that cannot be: ENODEV on kernels that have no such marks for cgroups (6.1; 6.12 has) and
+        for recorded trees, EPERM without CAP_SYS_ADMIN, ENOENT where something else is mounted over a hierarchy.
         """
 
     def settle_known(self) -> None:

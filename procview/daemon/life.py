@@ -6,6 +6,7 @@ is set, no task wakes up.
 """
 
 import dataclasses
+import errno
 import os
 import resource
 import signal
@@ -148,7 +149,10 @@ class Daemon:
         try:
             self._engine.watch_changes()
         except OSError as error:
-            log.info("changes-unwatched", "cgroups are read anew at each open: cannot be told of changes: %s", error)
+            if error.errno != errno.ENODEV:  # what an older kernel says, and nobody can do anything about
+                log.info(
+                    "changes-unwatched", "cgroups are read anew at each open: cannot be told of changes: %s", error
+                )
 
     async def _prepare(self, stack: AsyncExitStack, inherited: Mount | None) -> None:
         """The slots, and a guard for them; views of the file system that is ``inherited`` stay."""

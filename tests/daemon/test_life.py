@@ -193,6 +193,21 @@ def test_idle_means_idle(place: Place) -> None:
     assert switches() == before
 
 
+GROUPS = Path("/proc/sys/fs/fanotify/max_user_groups")
+
+
+def test_where_the_kernel_does_not_tell_of_changes_it_is_said_and_all_is_read(place: Place) -> None:
+    before = GROUPS.read_text(encoding="ascii")
+    try:
+        GROUPS.write_text("0", encoding="ascii")
+        daemon = place.start()
+    finally:
+        GROUPS.write_text(before, encoding="ascii")
+    assert "cannot be told of changes: [Errno 24] Too many open files [changes-unwatched]" in daemon.said
+    assert (place.mount / "proc/uptime").read_bytes()
+    daemon.stop()
+
+
 def test_sigusr1_logs_counters(place: Place) -> None:
     daemon = place.start()
     (place.mount / "proc/meminfo").read_bytes()
