@@ -37,12 +37,15 @@ from procview._fast.posix cimport (
     EBADF,
     ESRCH,
     PIDFD_THREAD,
+    POLLIN,
     PROC_SUPER_MAGIC,
     SYS_pidfd_open,
     close,
     count_now,
     errno,
     fstatfs,
+    poll,
+    pollfd,
     pthread_mutex_destroy,
     pthread_mutex_init,
     pthread_mutex_lock,
@@ -93,8 +96,8 @@ cdef bint callers_were_kept(Callers *callers) noexcept nogil:
 
 
 cdef bint callers_forget_gone(Callers *callers) noexcept nogil:
-    """Close the files of threads that live no more; some hundred reads, at most. Whether any was used of late, so that
-    it is worth to look again.
+    """Close the files of threads that live no more; two thousand polls or reads, at most. Whether any was used of late,
+    so that it is worth to look again.
     """
     cdef Text scratch
     cdef Caller *caller
@@ -107,12 +110,26 @@ cdef bint callers_forget_gone(Callers *callers) noexcept nogil:
             caller = &callers.of[i][k]
             if kept_is_open(&caller.cgroup):
                 used = used or count_now(&caller.cgroup.used)
-                kept_read_open(callers.host.keeper, &caller.cgroup, &scratch, READ_ONCE)   # ESRCH closes it
+                if not lives(callers, caller):
+                    kept_read_open(callers.host.keeper, &caller.cgroup, &scratch, READ_ONCE)   # ESRCH closes it
                 store(&caller.cgroup.used, False)
             if not kept_is_open(&caller.cgroup) and kept_is_open(&caller.life):
                 kept_drop(callers.host.keeper, &caller.life)
     text_free(&scratch)
     return used
+
+
+cdef bint lives(Callers *callers, Caller *caller) noexcept nogil:
+    """Whether its pidfd says so. False: it has ended, or nobody can say."""
+    cdef pollfd asked
+    cdef bint still
+    if not kept_begin(&caller.life):
+        return False
+    asked.fd = caller.life.fd
+    asked.events = POLLIN
+    still = poll(&asked, 1, 0) == 0
+    kept_end(callers.host.keeper, &caller.life, 0)
+    return still
 
 
 cdef bint asking_known(Callers *callers, int tid, Asking *asking) noexcept nogil:

@@ -10,9 +10,9 @@ from procview._fast.text cimport Text
 
 
 cdef enum:
-    CALLER_SETS = 128       # a power of two
+    CALLER_SETS = 512       # a power of two
     CALLERS_OF_SET = 4
-    CALLERS_SEEN = 1024     # a power of two
+    CALLERS_SEEN = 4096     # a power of two
 
 cdef struct Caller:
     int tid                 # atomic; whose file it is, as long as it is open

@@ -59,5 +59,5 @@ class Upkeep:
             await self._callers.wait()
             self._callers = trio.Event()
             await trio.sleep(CALLERS_SECONDS)
-            if self._engine.forget_gone_callers():
+            if await trio.to_thread.run_sync(self._engine.forget_gone_callers, abandon_on_cancel=True):
                 self._callers.set()
