@@ -28,6 +28,7 @@ def test_who_takes_the_daemon_over_gets_what_the_daemon_needs_and_no_more() -> N
     assert (done.returncode, done.stderr) == (0, "")
     assert dict(line.split(": ") for line in done.stdout.splitlines()) == {
         "sealed memory": "good",
+        "changes of files": "good",
         "/dev/fuse": "good",
         "a disk": "EPERM",
         "a file of another user's": "EACCES",
