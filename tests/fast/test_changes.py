@@ -24,7 +24,7 @@ from tests.fast.test_cgroups import cgroup, host_total_mib
 from tests.hosts.build import build
 from tests.hosts.known import WEB
 from tests.hosts.model import Host, Layout
-from tests.session import new_name
+from tests.session import environment_with_modules, new_name
 from tests.timing import patient
 
 pytest.importorskip("procview._fast.engine", reason="the engine is not built")
@@ -275,5 +275,6 @@ def test_who_may_not_or_cannot_reach_a_hierarchy_watches_none(who: str, why: int
     cover = "mount -t tmpfs none /sys/fs/cgroup && " if who == "covered" else ""
     program = f'{cover}exec "$@"'
     command = ["unshare", "--mount", "sh", "-c", program, "sh", sys.executable, "-c", WATCH, who]
-    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    environment = environment_with_modules()
+    result = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     assert (result.stdout, result.stderr) == (f"{os.strerror(why)}\n", "")
