@@ -274,7 +274,8 @@ except OSError as error:
 def test_who_may_not_or_cannot_reach_a_hierarchy_watches_none(who: str, why: int) -> None:
     cover = "mount -t tmpfs none /sys/fs/cgroup && " if who == "covered" else ""
     program = f'{cover}exec "$@"'
-    command = ["unshare", "--mount", "sh", "-c", program, "sh", sys.executable, "-c", WATCH, who]
-    environment = environment_with_modules()
-    result = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    # Not for the programs before it: a sanitizer would look at them as well.
+    preloaded = [f"LD_PRELOAD={library}"] if (library := environment_with_modules().get("LD_PRELOAD")) else []
+    command = ["unshare", "--mount", "sh", "-c", program, "sh", "env", *preloaded, sys.executable, "-c", WATCH, who]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
     assert (result.stdout, result.stderr) == (f"{os.strerror(why)}\n", "")
