@@ -228,8 +228,7 @@ cdef int place(
             found[0] = container
             return PLACED
     if is_inside(container, scratch):
-        if number != 0 and scope_number != 0:
-            asking_seen(asking, number, scope_number)
+        asking_seen(asking, number, scope_number)
         found[0] = container
         return PLACED
     text = span(scratch.data, scratch.length)
@@ -237,8 +236,7 @@ cdef int place(
     scope = scope_take(container)
     if settle_in_scope(containers.groups, scope, &paths):
         remember_inside(container, scope, scratch)
-        if number != 0 and scope_number != 0:
-            asking_seen(asking, number, scope_number)
+        asking_seen(asking, number, scope_number)
         found[0] = container
     elif is_root_in_v1(containers.groups.layout, &paths) and is_exiting(host, pid, other):
         found[0] = container

@@ -205,7 +205,11 @@ cdef void asking_watch(Callers *callers, const Asking *asking) noexcept nogil:
 
 
 cdef void asking_seen(const Asking *asking, uint64_t number, uint64_t scope_number) noexcept nogil:
-    """It lives, and its cgroups, read after ``number`` was taken, are in the scope of that number."""
+    """It lives, and its cgroups, read after ``number`` was taken, are in the scope of that number. 0 for either: nobody
+    would tell when that changes.
+    """
+    if number == 0 or scope_number == 0:
+        return
     store_u64(&asking.known.scope_number, scope_number)
     store_u64(&asking.known.seen_at, number)
 

@@ -217,7 +217,7 @@ cdef uint64_t changes_number(Changes *changes) noexcept nogil:
 
 cdef bint changes_none_since(Changes *changes, uint64_t number, int pidfd) noexcept nogil:
     """Whether what was read when ``number`` was current is so still, and the process (or thread) behind ``pidfd`` has
-    not ended: its number is nobody else's. -1: never mind a process.
+    not ended: its number is nobody else's.
     """
     cdef pollfd asked[2]
     if number == 0 or u64_read(&changes.number) != number:
