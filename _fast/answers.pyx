@@ -135,13 +135,14 @@ cdef bint answer_open(
     cdef const Node *node = node_of(road, header.nodeid)
     cdef Container *container = NULL
     cdef const ViewSpec *spec
+    cdef uint64_t number
     cdef fuse_open_out out
     cdef Opening opening
     if (
         node == NULL or node.spec < 0 or size < sizeof(fuse_open_in)
         or asked.flags & O_ACCMODE != O_RDONLY or asked.flags & O_TRUNC
         or container_of(
-            &renderer.containers, <int>header.pid, False, &container, &worker.scratch, &worker.other
+            &renderer.containers, <int>header.pid, False, &container, &number, &worker.scratch, &worker.other
         ) != PLACED
     ):
         return False
@@ -153,7 +154,7 @@ cdef bint answer_open(
     if spec.needs & NEED_PRESSURE:
         # A render says whether this container has such a file.
         text_clear(&worker.out)
-        if render(renderer, spec, container, &worker.out) != SCOPED:
+        if render(renderer, spec, container, number, &worker.out) != SCOPED:
             container_put(&renderer.containers, container)
             return False
     memset(&opening, 0, sizeof(opening))
@@ -161,6 +162,7 @@ cdef bint answer_open(
     opening.path = node.path
     opening.spec = node.spec
     opening.container = container
+    opening.number = number
     opening.unique = first_number(header.unique)
     out.fh = file_open(road.files, &opening)
     if out.fh == 0:
@@ -197,7 +199,7 @@ cdef bint answer_read(
     spec = view_spec(part.spec)
     text_clear(&worker.out)
     if is_settled(renderer, part.container) and not may_wait(renderer, spec, part.container):
-        got = whole_text(renderer, spec, part.container, &worker.out, &verdict)
+        got = whole_text(renderer, spec, part.container, part.number, &worker.out, &verdict)
     container_put(&renderer.containers, part.container)
     if got < 0 or verdict == FAILED or verdict == NO_SUCH_FILE or worker.out.broken:
         return False

@@ -126,20 +126,22 @@ cdef int new_container(
 
 
 cdef int container_of(
-    Containers *containers, int pid, bint may_search, Container **found, Text *scratch, Text *other
+    Containers *containers, int pid, bint may_search, Container **found, uint64_t *number, Text *scratch, Text *other
 ) noexcept nogil:
     """Find the container of the thread ``pid`` (a number of the daemon's pid namespace). Returns a Placement.
 
-    With PLACED, ``found`` is counted: give it back with container_put. May search /proc, where the kernel does not
+    With PLACED, ``found`` is counted: give it back with container_put; and ``number`` is that of the changes (``changes``)
+    since which there was none, or 0: nobody has asked. May search /proc, where the kernel does not
     translate pids and the container was not seen before.
     """
     cdef Asking asking
     cdef int result
     found[0] = NULL
+    number[0] = 0
     if pid <= 0:
         return UNKNOWN_CALLER
     if asking_known(&containers.callers, pid, &asking):
-        found[0] = as_seen(containers, &asking)
+        found[0] = as_seen(containers, &asking, number)
         result = PLACED
         if found[0] == NULL:
             result = place(containers, &asking, may_search, found, scratch, other)
@@ -157,8 +159,10 @@ cdef int container_of(
     return result
 
 
-cdef Container *as_seen(Containers *containers, const Asking *asking) noexcept nogil:
-    """The container of a known caller, where nothing has changed since it was placed there; counted. Else NULL."""
+cdef Container *as_seen(Containers *containers, const Asking *asking, uint64_t *since) noexcept nogil:
+    """The container of a known caller, where nothing has changed since it was placed there (``since`` that number);
+    counted. Else NULL.
+    """
     cdef uint64_t number = changes_number(&containers.changes)
     cdef Container *container
     if number == 0 or asking.pidns == containers.host.pidns:
@@ -173,6 +177,7 @@ cdef Container *as_seen(Containers *containers, const Asking *asking) noexcept n
         )
     ):
         count_u64(&containers.as_seen)
+        since[0] = number
         return container
     container_put(containers, container)
     return NULL

@@ -18,6 +18,7 @@ from procview._fast.kept cimport (
     kept_read_open,
 )
 from procview._fast.layout cimport PATH_BYTES, Hierarchy
+from procview._fast.noted cimport noted_copy, noted_init, noted_store
 from procview._fast.posix cimport (
     EBADF,
     EINVAL,
@@ -115,6 +116,8 @@ cdef Group *add_locked(Groups *groups, int hierarchy, Span path, uint64_t hashed
     group.hierarchy = hierarchy
     for i in range(GROUP_FILES):
         kept_init(&group.files[i])
+    for i in range(LIMIT_FILES):
+        noted_init(&group.limits[i])
     group.path_length = span_length(path)
     memcpy(group.path, path.at, group.path_length)
     group.path[group.path_length] = 0
@@ -229,9 +232,28 @@ cdef ssize_t group_read(Groups *groups, Group *group, int which, Text *into) noe
     return kept_read_anew(groups.keeper, &group.files[which], hierarchy.directory, path, into, READ_ONCE)
 
 
-cdef int group_limit(Groups *groups, Group *group, int which, uint64_t *value, Text *scratch) noexcept nogil:
-    """A file that holds a limit (scan_limit). 0, or a negative errno (-EINVAL: it held something else)."""
-    cdef ssize_t got = group_read(groups, group, which, scratch)
+cdef ssize_t group_read_limit(
+    Groups *groups, Group *group, int which, uint64_t number, Text *into
+) noexcept nogil:
+    """As group_read, of one of LIMIT_FILES: as it is now, or was when its reader saw that nothing had changed since
+    ``number``. 0: as it is now.
+    """
+    cdef ssize_t got
+    if number == 0:
+        return group_read(groups, group, which, into)
+    if not noted_copy(&group.limits[which], number, into, &got):
+        got = group_read(groups, group, which, into)
+        noted_store(&group.limits[which], number, into, got)
+    return got
+
+
+cdef int group_limit(
+    Groups *groups, Group *group, int which, uint64_t number, uint64_t *value, Text *scratch
+) noexcept nogil:
+    """A file that holds a limit (scan_limit), of LIMIT_FILES unless ``number`` is 0; read as group_read_limit does. 0,
+    or a negative errno (-EINVAL: it held something else).
+    """
+    cdef ssize_t got = group_read_limit(groups, group, which, number, scratch)
     if got < 0:
         return <int>got
     return 0 if scan_limit(span(scratch.data, scratch.length), value) else -EINVAL

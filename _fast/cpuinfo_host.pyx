@@ -43,9 +43,10 @@ cdef void cpuinfo_cache_free(CpuinfoCache *cache) noexcept nogil:
 cdef CpuinfoText *cpuinfo_take(CpuinfoCache *cache, Host *host, Text *scratch) noexcept nogil:
     """The host's text, counted: give it back with cpuinfo_put. NULL where there is none or memory ran out."""
     cdef CpuSet online
+    cdef uint64_t _stretch
     cdef CpuinfoText *cpuinfo
     cdef int64_t now = host_boottime_ns(host)
-    host_online(host, &online, scratch)
+    host_online(host, &online, &_stretch, scratch)
     # Under the lock: that only one of many readers has the kernel write its long file.
     pthread_mutex_lock(&cache.lock)
     cpuinfo = cache.newest

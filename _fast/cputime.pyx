@@ -71,7 +71,7 @@ cdef int read_cpus_and_time(
         ticket = account_begin(&container.accounting)
         pthread_mutex_unlock(&container.lock)
         snapshot.cpus = count_cpus(
-            host, groups, scope, snapshot.settings.cpus_by_quota, &snapshot.allowed, &snapshot.scratch
+            host, groups, scope, snapshot.settings.cpus_by_quota, snapshot.number, &snapshot.allowed, &snapshot.scratch
         )
         result = read_cputime(snapshot, host, groups, container, scope, ticket, take == MOST_TAKES - 1)
         if result != STALE:

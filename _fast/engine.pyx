@@ -221,7 +221,7 @@ cdef class Engine:
     cdef int _place(self, int pid, View view, bint search) except -1:
         cdef int placement
         with nogil:
-            placement = place_caller(&self._renderer, pid, search, &view._container)
+            placement = place_caller(&self._renderer, pid, search, &view._container, &view._number)
         if placement == SEARCH_NEEDED:
             raise BlockingIOError(errnos.EAGAIN, "init of the caller's pid namespace has to be searched for")
         view._reason = placement
@@ -369,7 +369,7 @@ cdef class Engine:
             return None
         with nogil:
             text_init(&out)
-            verdict = render_uncounted(&self._renderer, spec, view._container, &out)
+            verdict = render_uncounted(&self._renderer, spec, view._container, view._number, &out)
         try:
             return PyBytes_FromStringAndSize(out.data, <ssize_t>out.length) if verdict == SCOPED else None
         finally:
@@ -393,7 +393,7 @@ cdef class Engine:
         cdef Snapshot *snapshot
         cdef int _verdict
         with nogil:
-            snapshot = take_snapshot(&self._renderer, container, needs, 0, &_verdict)
+            snapshot = take_snapshot(&self._renderer, container, 0, needs, 0, &_verdict)
         if snapshot == NULL:
             raise MemoryError
         return snapshot
@@ -475,7 +475,7 @@ cdef class View:
         cdef const ViewSpec *spec = view_spec(INDEX[_MEMINFO])
         with nogil:
             text_init(&out)
-            verdict = render(&self._engine._renderer, spec, self._container, &out)
+            verdict = render(&self._engine._renderer, spec, self._container, 0, &out)
         try:
             if verdict == FAILED:
                 self._is_unscopable()
@@ -519,7 +519,8 @@ cdef class View:
         spec = view_spec(self._spec)
         with nogil:
             text_init(&out)
-            got = whole_text(&self._engine._renderer, spec, self._container, &out, &verdict)
+            got = whole_text(&self._engine._renderer, spec, self._container, self._number, &out, &verdict)
+            self._number = 0   # who comes again has not asked again
         try:
             if verdict == FAILED:
                 self._is_unscopable()

@@ -197,6 +197,7 @@ cdef uint64_t file_open(Files *files, const Opening *opening) noexcept nogil:
             file.handle = handle
             file.spec = opening.spec
             file.container = opening.container if opening.view == NULL else NULL
+            file.number = opening.number
             file.view = opening.view
             file.owner = charged
             file.text_bytes = -1
@@ -319,6 +320,9 @@ cdef int file_part(Files *files, uint64_t handle, uint64_t offset, size_t size, 
             container_ref(file.container)
             part.container = file.container
             part.spec = file.spec
+            # A reader who comes again has not asked again: it is shown what is now.
+            part.number = file.number
+            file.number = 0
         else:
             found = OF_PYTHON
     pthread_mutex_unlock(&files.lock)

@@ -8,7 +8,7 @@ sizes and the number of columns of two files.
 
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memset, strlen
+from libc.string cimport memcmp, memset, strlen
 
 from procview._fast.kept cimport READ_ONCE, kept_drop, kept_init, kept_read, read_path
 from procview._fast.posix cimport (
@@ -51,6 +51,7 @@ from procview._fast.text cimport text_free, text_init
 
 cdef enum:
     HOST_FILE_BYTES = 16 << 20   # no file of /proc that is read here comes near it
+    ONLINE_SETTLES_NS = 1000000000
 
 
 cdef int host_init(Host *host, Keeper *keeper, int proc_fd, int sys_fd, int64_t frozen_boottime_ns) noexcept nogil:
@@ -185,14 +186,23 @@ cdef bint host_is_fresh(const Host *host, int64_t read_ns, int64_t now) noexcept
     return host.frozen_boottime_ns < 0 and now - read_ns < HOST_FRESH_NS
 
 
-cdef bint host_online(Host *host, CpuSet *into, Text *scratch) noexcept nogil:
-    """The CPUs that are online. False (and an empty set) where sys does not say."""
+cdef uint64_t online_stretch(const Host *host, int64_t now) noexcept nogil:
+    """The host's lock is held."""
+    return host.online_stretch if host.online_known and now - host.online_since_ns > ONLINE_SETTLES_NS else 0
+
+
+cdef bint host_online(Host *host, CpuSet *into, uint64_t *stretch, Text *scratch) noexcept nogil:
+    """The CPUs that are online. False (and an empty set) where sys does not say. ``stretch``: another number
+    whenever they are others; 0 until they have been the same for a while, in which the kernel's cpusets follow.
+    """
     cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
     cdef bint known
+    stretch[0] = 0
     pthread_mutex_lock(&host.lock)
     known = host.online_known and host_is_fresh(host, host.online_read_ns, now)
     if known:
         into[0] = host.online_set
+        stretch[0] = online_stretch(host, now)
     pthread_mutex_unlock(&host.lock)
     if known:
         return True
@@ -202,9 +212,13 @@ cdef bint host_online(Host *host, CpuSet *into, Text *scratch) noexcept nogil:
     known = cpuset_parse(into, scratch.data, scratch.length) and into.used_words > 0
     pthread_mutex_lock(&host.lock)
     if now >= host.online_read_ns:
+        if not known or not host.online_known or not cpuset_is_same(into, &host.online_set):
+            host.online_stretch += 1
+            host.online_since_ns = now
         host.online_known = known
         host.online_set = into[0]
         host.online_read_ns = now
+        stretch[0] = online_stretch(host, now)
     pthread_mutex_unlock(&host.lock)
     return known
 
@@ -320,6 +334,13 @@ cdef int cpuset_count(const CpuSet *cpus) noexcept nogil:
             word &= word - 1
             count += 1
     return count
+
+
+cdef bint cpuset_is_same(const CpuSet *cpus, const CpuSet *other) noexcept nogil:
+    return (
+        cpus.used_words == other.used_words
+        and memcmp(cpus.words, other.words, <size_t>cpus.used_words * sizeof(uint64_t)) == 0
+    )
 
 
 cdef void cpuset_intersect(CpuSet *cpus, const CpuSet *other) noexcept nogil:

@@ -63,12 +63,12 @@ cdef int read_memory(Snapshot *snapshot, Host *host, Groups *groups, const Scope
     host_total = snapshot.meminfo.memory_bytes
     host_swap = snapshot.meminfo.swap_bytes
     if snapshot.needs & NEED_SWAP and snapshot.settings.swap and group != NULL and host_swap > 0:
-        read_swap(memory, groups, group, host_swap, &snapshot.scratch)
+        read_swap(memory, groups, group, host_swap, snapshot.number, &snapshot.scratch)
     if not snapshot.needs & NEED_MEMORY:
         return SCOPED
     memory.total_bytes = host_total
     if group != NULL:
-        read_limits(memory, groups, group, host_total, &snapshot.scratch)
+        read_limits(memory, groups, group, host_total, snapshot.number, &snapshot.scratch)
         if not read_stat(memory, groups, group, &snapshot.stat_lines, &snapshot.memory_stat, &snapshot.scratch):
             return FAILED
     if not memory.has_usage:
@@ -88,7 +88,7 @@ cdef uint64_t less(uint64_t from_bytes, uint64_t bytes) noexcept nogil:
 
 
 cdef void read_limits(
-    Memory *memory, Groups *groups, Group *group, uint64_t host_total, Text *scratch
+    Memory *memory, Groups *groups, Group *group, uint64_t host_total, uint64_t number, Text *scratch
 ) noexcept nogil:
     """MemTotal: the smallest limit from here up. MemFree: what is left under the tightest of the limits, of use by
     anybody below it.
@@ -100,7 +100,7 @@ cdef void read_limits(
     cdef bint has_own_usage = group_number(groups, group, MEMORY_USAGE, &own_usage, scratch) == 0
     cdef bint limited = False
     while level != NULL and level.parent != NULL:
-        if group_limit(groups, level, MEMORY_LIMIT, &limit, scratch) == 0 and limit < host_total:
+        if group_limit(groups, level, MEMORY_LIMIT, number, &limit, scratch) == 0 and limit < host_total:
             if limit < memory.total_bytes:
                 memory.total_bytes = limit
             if level == group:
@@ -135,7 +135,9 @@ cdef bint read_stat(
     return True
 
 
-cdef void read_swap(Memory *memory, Groups *groups, Group *group, uint64_t host_swap, Text *scratch) noexcept nogil:
+cdef void read_swap(
+    Memory *memory, Groups *groups, Group *group, uint64_t host_swap, uint64_t number, Text *scratch
+) noexcept nogil:
     """v2 limits swap; v1 limits memory and swap together. Without either controller file there is no swap to see."""
     cdef bint v2 = group_version(groups, group) == 2
     cdef Group *level = group
@@ -146,9 +148,12 @@ cdef void read_swap(Memory *memory, Groups *groups, Group *group, uint64_t host_
     if group_number(groups, group, SWAP_USAGE, &used, scratch) != 0:
         return
     while level != NULL and level.parent != NULL:
-        if group_limit(groups, level, SWAP_LIMIT, &value, scratch) == 0 and value < limit:
+        if group_limit(groups, level, SWAP_LIMIT, number, &value, scratch) == 0 and value < limit:
             limit = value
-        if not v2 and group_limit(groups, level, MEMORY_LIMIT, &value, scratch) == 0 and value < memory_limit:
+        if (
+            not v2 and group_limit(groups, level, MEMORY_LIMIT, number, &value, scratch) == 0
+            and value < memory_limit
+        ):
             memory_limit = value
         level = level.parent
     memory.swap.total_bytes = host_swap
@@ -159,7 +164,7 @@ cdef void read_swap(Memory *memory, Groups *groups, Group *group, uint64_t host_
             limit = less(limit, memory_limit)
     if limit < host_swap:
         memory.swap.total_bytes = limit
-    if not v2 and group_number(groups, group, SWAPPINESS, &value, scratch) == 0 and value == 0:
+    if not v2 and group_limit(groups, group, SWAPPINESS, number, &value, scratch) == 0 and value == 0:
         memory.swap.total_bytes = used if used < host_swap else host_swap
     memory.swap.used_bytes = used if used < memory.swap.total_bytes else memory.swap.total_bytes
 
@@ -247,10 +252,10 @@ cdef void read_pages_of_size(
         snapshot.absent |= 1 << HUGETLB
         host_line(snapshot, b"\nHugePages_Rsvd:", &reserved)
     while level != NULL and level.parent != NULL:
-        if group_limit(groups, level, files + HUGETLB_LIMIT, &limit, scratch) == 0:
+        if group_limit(groups, level, files + HUGETLB_LIMIT, 0, &limit, scratch) == 0:
             huge.known = True
             take_limit(groups, level, files + HUGETLB_USAGE, limit // page, page, 0, huge, scratch)
-        if group_limit(groups, level, files + HUGETLB_RESERVED_LIMIT, &limit, scratch) == 0:
+        if group_limit(groups, level, files + HUGETLB_RESERVED_LIMIT, 0, &limit, scratch) == 0:
             take_limit(
                 groups, level, files + HUGETLB_RESERVED_USAGE, limit // page, page, reserved if has_usage else 0, huge,
                 scratch

@@ -5,7 +5,7 @@ The way through is one: container_of -> snapshot_take -> the view's render. Noth
 of threads may be in it at once.
 """
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -154,14 +154,18 @@ cdef void count_fallback(Renderer *renderer, int reason) noexcept nogil:
     pthread_mutex_unlock(&renderer.lock)
 
 
-cdef int place_caller(Renderer *renderer, int pid, bint may_search, Container **container) noexcept nogil:
-    """The container of a caller, counted. Returns a Placement; with any but PLACED there is none."""
+cdef int place_caller(
+    Renderer *renderer, int pid, bint may_search, Container **container, uint64_t *number
+) noexcept nogil:
+    """The container of a caller, counted, and ``number`` as container_of. Returns a Placement; with any but PLACED there
+    is none.
+    """
     cdef Text scratch
     cdef Text other
     cdef int placement
     text_init(&scratch)
     text_init(&other)
-    placement = container_of(&renderer.containers, pid, may_search, container, &scratch, &other)
+    placement = container_of(&renderer.containers, pid, may_search, container, number, &scratch, &other)
     text_free(&scratch)
     text_free(&other)
     if placement != PLACED and placement != SEARCH_NEEDED:
@@ -170,9 +174,9 @@ cdef int place_caller(Renderer *renderer, int pid, bint may_search, Container **
 
 
 cdef Snapshot *take_snapshot(
-    Renderer *renderer, Container *container, int needs, int which, int *verdict
+    Renderer *renderer, Container *container, uint64_t number, int needs, int which, int *verdict
 ) noexcept nogil:
-    """The container's numbers now, to be given back; NULL when memory ran out."""
+    """The container's numbers now (limits: see snapshot_take), to be given back; NULL when memory ran out."""
     cdef Snapshot *snapshot = NULL
     cdef Settings settings
     verdict[0] = FAILED
@@ -189,7 +193,7 @@ cdef Snapshot *take_snapshot(
         snapshot_init(snapshot)
     prefer_own(renderer, container, &settings)
     verdict[0] = snapshot_take(
-        snapshot, needs, which, &settings, &renderer.containers, &renderer.cpuinfo, container
+        snapshot, needs, which, &settings, &renderer.containers, &renderer.cpuinfo, container, number
     )
     return snapshot
 
@@ -209,21 +213,23 @@ cdef void give_back(Renderer *renderer, Snapshot *snapshot) noexcept nogil:
         free(snapshot)
 
 
-cdef int render(Renderer *renderer, const ViewSpec *spec, Container *container, Text *out) noexcept nogil:
-    """The container's text. Returns a Verdict; with any but SCOPED there is none."""
+cdef int render(
+    Renderer *renderer, const ViewSpec *spec, Container *container, uint64_t number, Text *out
+) noexcept nogil:
+    """The container's text (limits: see snapshot_take). Returns a Verdict; with any but SCOPED there is none."""
     cdef int64_t begun_ns = clock_ns(CLOCK_MONOTONIC)
-    cdef int verdict = render_uncounted(renderer, spec, container, out)
+    cdef int verdict = render_uncounted(renderer, spec, container, number, out)
     count_u64(&container.reads)
     latency_add(&renderer.latencies[spec.number], clock_ns(CLOCK_MONOTONIC) - begun_ns)
     return verdict
 
 
 cdef int render_uncounted(
-    Renderer *renderer, const ViewSpec *spec, Container *container, Text *out
+    Renderer *renderer, const ViewSpec *spec, Container *container, uint64_t number, Text *out
 ) noexcept nogil:
     """As render, for who is not a reader."""
     cdef int verdict
-    cdef Snapshot *snapshot = take_snapshot(renderer, container, spec.needs, spec.which, &verdict)
+    cdef Snapshot *snapshot = take_snapshot(renderer, container, number, spec.needs, spec.which, &verdict)
     if snapshot == NULL:
         return FAILED
     if verdict == SCOPED:
@@ -246,12 +252,12 @@ cdef bint may_wait(Renderer *renderer, const ViewSpec *spec, Container *containe
 
 
 cdef ssize_t whole_text(
-    Renderer *renderer, const ViewSpec *spec, Container *container, Text *out, int *verdict
+    Renderer *renderer, const ViewSpec *spec, Container *container, uint64_t number, Text *out, int *verdict
 ) noexcept nogil:
     """What a reader in ``container`` (NULL: who sees the host) is to get: its text, or the host's file where that is
     it or where the container's cannot be told. Returns its length in bytes or a negative errno.
     """
-    verdict[0] = HOST_FILE if container == NULL else render(renderer, spec, container, out)
+    verdict[0] = HOST_FILE if container == NULL else render(renderer, spec, container, number, out)
     if verdict[0] == HOST_FILE or verdict[0] == FAILED:
         return read_path(
             renderer.host.sys_fd if spec.of_sys else renderer.host.proc_fd, spec.host_path, out, HOST_FILE_BYTES

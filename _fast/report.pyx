@@ -89,7 +89,7 @@ cdef dict numbers_of(Renderer *renderer, Container *container):
     with nogil:
         text_init(&text)
         scope = scope_take(container)
-        quota = smallest_quota(&renderer.groups, scope.of[CPU], &text)
+        quota = smallest_quota(&renderer.groups, scope.of[CPU], 0, &text)
         group = scope.of[CPUACCT]
         if group != NULL and group_version(&renderer.groups, group) == 1:
             is_counted = group_number(&renderer.groups, group, CPUACCT_USAGE, &usage_ns, &text) == 0

@@ -8,6 +8,7 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from procview._fast.cgroup cimport Group, Groups, group_is_there, group_read, group_version
+from procview._fast.changes cimport changes_number
 from procview._fast.container cimport scope_take
 from procview._fast.cpuinfo_host cimport cpuinfo_put, cpuinfo_take
 from procview._fast.cpus cimport count_cpus, find_mems
@@ -68,8 +69,10 @@ cdef int snapshot_take(
     Containers *containers,
     CpuinfoCache *cpuinfo_cache,
     Container *container,
+    uint64_t number,
 ) noexcept nogil:
-    """Fill in the parts named by ``needs``. Returns a Verdict; with any but SCOPED the contents do not count.
+    """Fill in the parts named by ``needs``. Returns a Verdict; with any but SCOPED the contents do not count. Limits
+    may be as they were when somebody saw that nothing had changed since ``number``; 0: nobody has looked.
 
     A snapshot may be used again and again: its buffers stay.
     """
@@ -79,6 +82,7 @@ cdef int snapshot_take(
     snapshot.needs = needs
     snapshot.which = which
     snapshot.settings = settings[0]
+    snapshot.number = number if number == changes_number(&containers.changes) else 0
     snapshot.absent = 0
     verdict = fill(snapshot, containers, cpuinfo_cache, container, scope)
     if verdict == SCOPED and snapshot.absent != 0 and has_vanished(containers.groups, scope, snapshot.absent):
@@ -125,7 +129,7 @@ cdef int fill(
             return verdict
     elif needs & NEED_CPUS:
         snapshot.cpus = count_cpus(
-            host, groups, scope, snapshot.settings.cpus_by_quota, &snapshot.allowed, &snapshot.scratch
+            host, groups, scope, snapshot.settings.cpus_by_quota, snapshot.number, &snapshot.allowed, &snapshot.scratch
         )
     # After the CPU time, in which other readers may have counted on meanwhile: else idle for longer than it lives.
     if needs & NEED_UPTIME:

@@ -17,7 +17,7 @@ cdef enum:  # placements
 
 
 cdef int container_of(
-    Containers *containers, int pid, bint may_search, Container **found, Text *scratch, Text *other
+    Containers *containers, int pid, bint may_search, Container **found, uint64_t *number, Text *scratch, Text *other
 ) noexcept nogil
 cdef Container *container_again(
     Containers *containers, uint64_t pidns, int init, uint64_t init_start_ticks, Span key, Text *scratch, Text *other

@@ -14,7 +14,7 @@ cdef struct Quota:
 
 
 cdef int count_cpus(
-    Host *host, Groups *groups, const Scope *scope, bint by_quota, CpuSet *allowed, Text *scratch
+    Host *host, Groups *groups, const Scope *scope, bint by_quota, uint64_t number, CpuSet *allowed, Text *scratch
 ) noexcept nogil
-cdef Quota smallest_quota(Groups *groups, Group *group, Text *scratch) noexcept nogil
+cdef Quota smallest_quota(Groups *groups, Group *group, uint64_t number, Text *scratch) noexcept nogil
 cdef bint find_mems(Groups *groups, const Scope *scope, CpuSet *nodes, Text *scratch) noexcept nogil

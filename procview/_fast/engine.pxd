@@ -1,5 +1,7 @@
 """The hot path as Python sees it. See ``_fast/engine.pyx``."""
 
+from libc.stdint cimport uint64_t
+
 from procview._fast.container cimport Container
 from procview._fast.renderer cimport Renderer
 from procview._fast.snapshot cimport Snapshot
@@ -33,6 +35,7 @@ cdef class View:
     cdef str _path
     cdef int _spec              # -1: a file of one CPU, or of the node tree
     cdef Container *_container  # counted; NULL: the host's file
+    cdef uint64_t _number       # as File.number
     cdef int _reason
 
     cdef list _cpus(self)

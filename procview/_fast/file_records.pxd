@@ -23,6 +23,7 @@ cdef struct Opening:
     const char *path
     int spec                   # of views; -1: ``view`` says all
     Container *container       # of a view: its own, for the record only
+    uint64_t number            # of the changes since which its container is as it was; 0: nobody has asked
     void *view
     bint is_directory
     uint64_t unique            # of a request that is answered with it at once; else 0, and file_answered

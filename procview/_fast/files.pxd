@@ -21,6 +21,7 @@ cdef struct File:
     uint64_t handle            # 0: not open
     int spec                   # of views; -1: ``view`` says all
     Container *container       # counted; NULL where ``view`` is not
+    uint64_t number            # as in Opening, until it is rendered for the first time; then 0
     void *view                 # a Python object, counted; NULL for a file that no Python has seen
     Owner *owner
     uint32_t unit              # of its record; 0: none
@@ -56,6 +57,7 @@ cdef enum:
 cdef struct Part:
     int spec
     Container *container       # counted, with TO_RENDER
+    uint64_t number            # with TO_RENDER: as in Opening
     Block *text                # counted, with PART_READY; NULL: past the end
     const char *data
     size_t size

@@ -50,6 +50,8 @@ cdef struct Host:
     CpuSet online_set
     bint online_known
     int64_t online_read_ns   # CLOCK_MONOTONIC; 0: never
+    int64_t online_since_ns  # CLOCK_MONOTONIC: when it was first read so
+    uint64_t online_stretch  # how often it was not as it had been
     Stacking stacking[STACKINGS]
     bint has_btime
     int64_t btime_clock_ns   # CLOCK_REALTIME - CLOCK_BOOTTIME when btime was read
@@ -61,7 +63,7 @@ cdef int host_init(Host *host, Keeper *keeper, int proc_fd, int sys_fd, int64_t 
 cdef void host_free(Host *host) noexcept nogil
 cdef bint host_is_fresh(const Host *host, int64_t read_ns, int64_t now) noexcept nogil
 cdef int64_t host_boottime_ns(const Host *host) noexcept nogil
-cdef bint host_online(Host *host, CpuSet *into, Text *scratch) noexcept nogil
+cdef bint host_online(Host *host, CpuSet *into, uint64_t *stretch, Text *scratch) noexcept nogil
 cdef uint64_t host_btime(Host *host, Text *scratch) noexcept nogil
 cdef void path_of_process(char *path, int pid, const char *file) noexcept nogil
 cdef bint namespace_of(Host *host, const char *process, const char *kind, uint64_t *inode) noexcept nogil
@@ -70,5 +72,6 @@ cdef void cpuset_clear(CpuSet *cpus) noexcept nogil
 cdef void cpuset_add(CpuSet *cpus, int cpu) noexcept nogil
 cdef bint cpuset_parse(CpuSet *cpus, const char *text, size_t length) noexcept nogil
 cdef int cpuset_count(const CpuSet *cpus) noexcept nogil
+cdef bint cpuset_is_same(const CpuSet *cpus, const CpuSet *other) noexcept nogil
 cdef void cpuset_intersect(CpuSet *cpus, const CpuSet *other) noexcept nogil
 cdef int cpuset_next(const CpuSet *cpus, int after) noexcept nogil

@@ -15,23 +15,25 @@ cdef enum:  # controllers
     CONTROLLERS
 
 cdef enum:  # files of a group
+    # Limits: only who writes to a cgroup changes them, or (of the cpuset) CPUs that come and go
     MEMORY_LIMIT
-    MEMORY_USAGE
+    SWAP_LIMIT      # v1: of memory and swap together
+    SWAPPINESS      # v1 only
+    CPU_QUOTA
+    CPU_PERIOD      # v1 only: v2 has both in cpu.max
+    CPUSET_EFFECTIVE
+    LIMIT_FILES
+    MEMORY_USAGE = LIMIT_FILES
     MEMORY_STAT
     MEMORY_EVENTS   # v1: memory.oom_control, for its oom_kill
     MEMORY_BY_NODE
-    SWAP_LIMIT      # v1: of memory and swap together
     SWAP_USAGE      # v1: of memory and swap together
-    SWAPPINESS      # v1 only
     KMEM_USAGE      # v1 only
-    CPU_QUOTA
-    CPU_PERIOD      # v1 only: v2 has both in cpu.max
     CPU_STAT
     CPUACCT_USAGE   # v1 only
     CPUACCT_ALL     # v1 only
     CPUACCT_STAT    # v1 only
     CPUACCT_PERCPU  # v1 only
-    CPUSET_EFFECTIVE
     CPUSET_CPUS     # v1 only: v2's may ask for more than is granted
     CPUSET_MEMS_EFFECTIVE
     CPUSET_MEMS     # v1 only, as CPUSET_CPUS

@@ -58,16 +58,20 @@ cdef bint is_settled(const Renderer *renderer, const Container *container) noexc
 cdef Settings settings_of(Renderer *renderer, Container *container) noexcept nogil
 cdef void renderer_counts(Renderer *renderer, Counts *counts) noexcept nogil
 cdef void count_fallback(Renderer *renderer, int reason) noexcept nogil
-cdef int place_caller(Renderer *renderer, int pid, bint may_search, Container **container) noexcept nogil
+cdef int place_caller(
+    Renderer *renderer, int pid, bint may_search, Container **container, uint64_t *number
+) noexcept nogil
 cdef Snapshot *take_snapshot(
-    Renderer *renderer, Container *container, int needs, int which, int *verdict
+    Renderer *renderer, Container *container, uint64_t number, int needs, int which, int *verdict
 ) noexcept nogil
 cdef void give_back(Renderer *renderer, Snapshot *snapshot) noexcept nogil
-cdef int render(Renderer *renderer, const ViewSpec *spec, Container *container, Text *out) noexcept nogil
+cdef int render(
+    Renderer *renderer, const ViewSpec *spec, Container *container, uint64_t number, Text *out
+) noexcept nogil
 cdef int render_uncounted(
-    Renderer *renderer, const ViewSpec *spec, Container *container, Text *out
+    Renderer *renderer, const ViewSpec *spec, Container *container, uint64_t number, Text *out
 ) noexcept nogil
 cdef bint may_wait(Renderer *renderer, const ViewSpec *spec, Container *container) noexcept nogil
 cdef ssize_t whole_text(
-    Renderer *renderer, const ViewSpec *spec, Container *container, Text *out, int *verdict
+    Renderer *renderer, const ViewSpec *spec, Container *container, uint64_t number, Text *out, int *verdict
 ) noexcept nogil

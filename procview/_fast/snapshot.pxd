@@ -103,6 +103,7 @@ cdef struct Snapshot:
     int needs
     int which                      # of the three pressure files
     Settings settings
+    uint64_t number                # of the changes since which limits are as noted; 0: they are read
     CpuSet allowed                 # S
     int cpus                       # N: the first N of S are visible
     bint mems_known                # False: no cpuset says which memory nodes
@@ -155,4 +156,5 @@ cdef int snapshot_take(
     Containers *containers,
     CpuinfoCache *cpuinfo_cache,
     Container *container,
+    uint64_t number,
 ) noexcept nogil
