@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -22,6 +24,11 @@ from tests.guest.machine import STORAGE_MIB, Machine, command_line
 
 _CHECKOUT = Path(__file__).parents[2]
 _LAST_LINES = 30
+_MONITOR_SECONDS = 3.0
+_SIGN_SECONDS = 600.0
+"""In which a guest gives a sign of life that it is to give: several times what an emulated one needs on a busy machine.
+One in hundreds hangs before, on the emulator, and says nothing.
+"""
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,12 @@ class End:
     status: int | None
     """What the command ended with; None if it did not."""
     in_time: bool
+    """Whether it ended by itself. One that gives no sign of life counts as one that has died."""
     seconds: float
     output: str
     """Of the command; empty if it had our own standard output."""
     console: str
-    """What the kernel and the init said."""
+    """What the kernel and the init said; and of one without a sign of life, where its processors were."""
 
     @property
     def died(self) -> bool:
@@ -69,6 +77,7 @@ def boot(
     ours: bool = False,
     meanwhile: Callable[[], object] = lambda: None,
     niceness: int = 0,
+    sign: Path | None = None,
 ) -> End:
     """Boot a guest, run ``command`` in it as root in our working directory, and wait for the end of both.
 
@@ -77,7 +86,7 @@ def boot(
     ``shared`` is a folder for this guest, or for one after another, which has it at job.INSIDE; what is written
     anywhere else in the guest is gone. With ``ours`` the command prints to our standard output, and has our terminal if
     there is one. ``meanwhile`` is called several times a second, and may end the guest by an exception. ``niceness`` is
-    that of nice(1).
+    that of nice(1). ``sign`` is a file in ``shared`` that the command writes soon: a guest without it has hung.
     """
     terminal = ours and sys.stdin.isatty()
     chosen = kernel(machine.kernel)
@@ -106,6 +115,8 @@ def boot(
         ]
         channel = "stdio,signal=off" if ours else f"file,path={output}"
         argv = command_line(machine, chosen, archive, folders, _disks(machine, directory), console, channel, for_init)
+        monitor = directory / "monitor"
+        argv += ["-monitor", f"unix:{monitor},server=on,wait=off"]
         with errors.open("wb") as opened:
             process = subprocess.Popen(
                 [*WITH_US, "nice", "-n", str(niceness), *argv],
@@ -114,12 +125,15 @@ def boot(
                 stderr=opened,
                 start_new_session=not terminal,  # or an interrupt from the keyboard would reach it before us
             )
+        where = ""
         try:
-            while process.poll() is None and time.monotonic() - start < seconds:
+            while process.poll() is None and not where and time.monotonic() - start < seconds:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.1)
                 meanwhile()
-            in_time = process.poll() is not None
+                if sign is not None and time.monotonic() - start > _SIGN_SECONDS and not sign.exists():
+                    where = f"no sign of life for {_SIGN_SECONDS:.0f} s\n{_processors(monitor)}"
+            in_time = process.poll() is not None or bool(where)
         finally:
             process.kill()
             process.wait()
@@ -129,8 +143,25 @@ def boot(
             in_time,
             time.monotonic() - start,
             _text(output),
-            _text(console) + _text(errors),
+            where + _text(console) + _text(errors),
         )
+
+
+def _processors(monitor: Path) -> str:
+    """Where QEMU's processors are, by their registers: the kernel is where its System.map says (nokaslr)."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_MONITOR_SECONDS)
+            connection.connect(str(monitor))
+            connection.sendall(b"info cpus\ninfo registers -a\ninfo status\n")
+            said = b""
+            with contextlib.suppress(TimeoutError):
+                while piece := connection.recv(65536):
+                    said += piece
+    except OSError as error:
+        return f"QEMU does not say where it is: {error}\n"
+    lines = said.decode("utf-8", "replace").replace("\r", "").splitlines()
+    return "".join(f"{line}\n" for line in lines if re.match(r"CPU#|RIP=|VM status", line))
 
 
 def _disks(machine: Machine, directory: Path) -> dict[str, Path]:

@@ -14,6 +14,7 @@ from typing import Self
 
 from tests import session
 from tests.guest.boot import End, boot, interrupted_by_signals
+from tests.guest.inside import REPORTS
 from tests.guest.ladder import Rung
 from tests.guest.machine import is_virtualised
 
@@ -99,6 +100,7 @@ class Fleet:
                 environment=self._environment,
                 meanwhile=self._check,
                 niceness=0 if self._alone else _NICENESS,
+                sign=self._shared[rung.name] / REPORTS,
             )
             seconds += end.seconds
             if not end.died or died_of:

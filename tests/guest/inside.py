@@ -11,6 +11,8 @@ from typing import Any, TextIO
 
 import pytest
 
+REPORTS = "reports"
+"""Its name in the folder that the guest shares; where it is not, pytest has not begun."""
 VARIABLE = "PROCVIEW_GUEST_REPORTS"
 """Names the file for the reports; what is in it already is not run again (the guest was booted once more)."""
 

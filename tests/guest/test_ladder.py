@@ -36,7 +36,7 @@ def fleet_of(chosen: list[Rung]) -> Fleet:
     """Guests that are yet to be started. Raises what fetching and building them may."""
     argv = [sys.executable, "-m", "pytest", "-p", "tests.guest.inside", "-o", f"timeout={_TIMEOUT_SECONDS}"]
     environment = {
-        inside.VARIABLE: f"{job.INSIDE}/reports",
+        inside.VARIABLE: f"{job.INSIDE}/{inside.REPORTS}",
         timing.VARIABLE: str(1 if is_virtualised() else timing.EMULATED),
         **{name: value for name, value in os.environ.items() if name in ("PROCVIEW_REQUIRE_ENGINES", lane.VARIABLE)},
     }
@@ -66,7 +66,7 @@ def test_procview_in_a_guest(rung: Rung, fleet: Fleet, request: pytest.FixtureRe
     how = "" if is_virtualised() else ", emulated"
     booted = Booted(rung.name, f"{release}, {rung.machine.layout}{how}")
     request.config.stash[booted_key].append(booted)
-    reader = Reader(fleet.shared(rung) / "reports", rung.name, request.session)
+    reader = Reader(fleet.shared(rung) / inside.REPORTS, rung.name, request.session)
     future = fleet.run(rung)
     while not future.done():
         wait([future], timeout=0.3)

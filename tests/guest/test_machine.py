@@ -126,6 +126,15 @@ def test_a_guest_that_dies_is_told_from_a_command_that_fails() -> None:
     assert re.search("sysrq:? [Tt]rigger.* crash", end.last_words()), "the one line or the other comes first"
 
 
+def test_a_guest_without_a_sign_of_life_has_died_and_says_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.guest.boot._SIGN_SECONDS", 10.0)
+    with session.temporary_directory() as shared:
+        end = boot(Machine(), ["sleep", "1000"], shared, seconds=_SECONDS, sign=shared / "sign")
+    assert end.died
+    assert end.last_words() == "no sign of life for 10 s"
+    assert len(re.findall("^RIP=", end.console, re.MULTILINE)) == Machine().cpus, end.console
+
+
 def test_a_guest_that_takes_too_long_is_stopped_and_has_not_died() -> None:
     with session.temporary_directory() as shared:
         end = _boot(Machine(), ["sleep", "1000"], shared, seconds=10)
