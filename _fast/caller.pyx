@@ -45,6 +45,7 @@ from procview._fast.layout cimport CgroupPaths, is_root_in_v1, paths_parse
 from procview._fast.placement cimport (
     is_inside,
     mounts_are_due,
+    mounts_say_the_same,
     place_again,
     place_init,
     remember_inside,
@@ -171,7 +172,8 @@ cdef Container *as_seen(Containers *containers, const Asking *asking, uint64_t *
     if container == NULL:
         return NULL
     if (
-        u64_read(&container.seen_at) == number and not mounts_are_due(container)
+        u64_read(&container.seen_at) == number
+        and (not mounts_are_due(container) or mounts_say_the_same(containers, container))
         and asking_is_as_seen(
             &containers.callers, asking, &containers.changes, number, u64_read(&container.scope_number)
         )

@@ -42,6 +42,11 @@ from procview._fast.posix cimport (
 from procview._fast.text cimport text_clear, text_reserve
 
 
+cdef enum:
+    READ_LIST = 2
+    LIST_END_BYTES = 2048   # seq_read() stops early only where a record does not fit into a page any more
+
+
 cdef enum:  # of Kept.state; readers and deaths are counted in units of these
     IS_OPEN = 1
     IS_DEAD = 2   # it said ENODEV or ESRCH: nobody begins to read through it, and its last reader closes it
@@ -326,6 +331,11 @@ cdef ssize_t read_record(int directory, const char *path, Text *into) noexcept n
     return open_and_read(directory, path, into, <size_t>-1, READ_ONCE)
 
 
+cdef ssize_t read_list(int directory, const char *path, Text *into, size_t most) noexcept nogil:
+    """As read_path, of a list of short records: a read(2) that is not nearly a page has found its end."""
+    return open_and_read(directory, path, into, most, READ_LIST)
+
+
 cdef ssize_t open_and_read(int directory, const char *path, Text *into, size_t most, int how) noexcept nogil:
     cdef int fd = openat(directory, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     cdef ssize_t got
@@ -346,7 +356,7 @@ cdef ssize_t open_and_read(int directory, const char *path, Text *into, size_t m
             close(fd)
             return got
         into.length += <size_t>got
-        if got == 0 or (how == READ_ONCE and <size_t>got < room):
+        if got == 0 or (how == READ_ONCE and <size_t>got < room) or (how == READ_LIST and got < LIST_END_BYTES):
             break
     close(fd)
     if not text_reserve(into, 0):

@@ -15,7 +15,7 @@ from libc.string cimport memset
 from procview._fast.cgroup cimport Group, Groups, group_is_there, group_number, group_read, group_version
 from procview._fast.container cimport Load, container_put, container_ref, scope_take
 from procview._fast.host cimport Host, host_boottime_ns
-from procview._fast.kept cimport read_path, read_record
+from procview._fast.kept cimport read_list, read_record
 from procview._fast.layout cimport (
     CPU,
     CPUACCT,
@@ -35,13 +35,17 @@ from procview._fast.posix cimport (
     O_RDONLY,
     close,
     closedir,
+    count_now,
     count_up,
     dirent,
     fdopendir,
+    fstat,
     openat,
     pthread_mutex_lock,
     pthread_mutex_unlock,
     readdir,
+    stat_t,
+    store as store_atomic,
 )
 from procview._fast.records cimport save_load
 from procview._fast.scan cimport (
@@ -90,14 +94,16 @@ cdef Group *group_to_walk(const Scope *scope) noexcept nogil:
     return NULL
 
 
-cdef int levels_of(Host *host, int pid, Text *scratch) noexcept nogil:
-    """How many pid namespaces deep a process is: the numbers on the NSpid line. 0: not known."""
+cdef int levels_of(Host *host, Container *container, Text *scratch) noexcept nogil:
+    """How many pid namespaces deep its init is, which never changes: the numbers on the NSpid line. 0: not known."""
     cdef char path[32]
     cdef Span rest
     cdef Span line
     cdef uint64_t number
-    cdef int levels = 0
-    snprintf(path, sizeof(path), b"%d/status", pid)
+    cdef int levels = count_now(&container.levels)
+    if levels > 0:
+        return levels
+    snprintf(path, sizeof(path), b"%d/status", container.init)
     if read_record(host.proc_fd, path, scratch) <= 0:
         return 0
     rest = span(scratch.data, scratch.length)
@@ -106,6 +112,7 @@ cdef int levels_of(Host *host, int pid, Text *scratch) noexcept nogil:
             line.at += 6
             while scan_u64(&line, &number):
                 levels += 1
+    store_atomic(&container.levels, levels)
     return levels
 
 
@@ -149,13 +156,17 @@ cdef void count_directory(
     cdef uint64_t tid
     cdef DIR *entries
     cdef dirent *entry
+    cdef stat_t info
     cdef int below
     counts.groups += 1
-    if read_path(directory, b"cgroup.threads" if v2 else b"tasks", list, THREADS_BYTES) > 0:
+    if read_list(directory, b"cgroup.threads" if v2 else b"tasks", list, THREADS_BYTES) > 0:
         rest = span(list.data, list.length)
         while counts.threads < MOST_THREADS and next_line(&rest, &line):
             if scan_u64(&line, &tid) and tid > 0:
                 count_thread(host, tid, level, counts, scratch)
+    if fstat(directory, &info) == 0 and info.st_nlink == 2:
+        close(directory)   # none below: of cgroups this is exact (kernfs), and much is saved by not looking
+        return
     entries = fdopendir(directory)
     if entries == NULL:
         close(directory)
@@ -176,7 +187,7 @@ cdef bint scan(
     Host *host, Groups *groups, Container *container, Group *group, Counts *counts, Text *list, Text *scratch
 ) noexcept nogil:
     cdef int directory
-    cdef int level = levels_of(host, container.init, scratch)
+    cdef int level = levels_of(host, container, scratch)
     memset(counts, 0, sizeof(Counts))
     directory = openat(
         groups.layout.hierarchy[group.hierarchy].directory, group.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC

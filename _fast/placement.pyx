@@ -6,10 +6,11 @@ its finder has seen, or none. Which cgroups are in it besides init's is remember
 """
 
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
+from libc.stdio cimport snprintf
 from libc.string cimport memcmp
 
 from procview._fast.container cimport INIT_ALIVE, INIT_UNKNOWN, container_elapsed_ticks, init_state
-from procview._fast.host cimport Host
+from procview._fast.host cimport Host, namespace_of
 from procview._fast.init cimport is_exiting
 from procview._fast.layout cimport CgroupPaths, paths_parse
 from procview._fast.posix cimport (
@@ -131,6 +132,22 @@ cdef void remember_inside(Container *container, const Scope *scope, const Text *
 
 cdef bint mounts_are_due(const Container *container) noexcept nogil:
     return clock_ns(CLOCK_MONOTONIC) >= i64_read(&container.next_mount_look_ns)
+
+
+cdef bint mounts_say_the_same(const Containers *containers, Container *container) noexcept nogil:
+    """Where they are due: whether they need not be looked at, because init is old and in our own cgroup namespace, of
+    which no mount is a root. Then that is so for the next second.
+    """
+    cdef Host *host = containers.host
+    cdef char path[32]
+    cdef uint64_t inode
+    if container_elapsed_ticks(host, container) < YOUNG_SECONDS * host.ticks_per_second:
+        return False
+    snprintf(path, sizeof(path), b"%d", container.init)
+    if not namespace_of(host, path, b"cgroup", &inode) or inode != host.cgroupns:
+        return False
+    store_i64(&container.next_mount_look_ns, next_mount_look(host, container, False))
+    return True
 
 
 cdef bint stays_placed(Container *container, const Text *paths, uint64_t number) noexcept nogil:

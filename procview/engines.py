@@ -149,7 +149,10 @@ def oci_hooks(site: Site) -> str:
 
 # --- systemd: the words of the command lines ---
 
-_EXEC = re.compile(r"^(Exec\w+=-?)/usr/bin/procview (serve|leave|withdraw)( --unless-served| %n)?$", re.MULTILINE)
+_EXEC = re.compile(r"^(Exec\w+=[-+]?)/usr/bin/procview (serve|leave|withdraw)( --unless-served| %n)?$", re.MULTILINE)
+
+
+_RUNTIME_DIRECTORY = re.compile(r"^RuntimeDirectory=procview\nRuntimeDirectoryPreserve=yes\n", re.MULTILINE)
 
 
 def _render_unit(text: str, site: Site) -> str:
@@ -157,13 +160,24 @@ def _render_unit(text: str, site: Site) -> str:
         words = " ".join(_unit_word(word) for word in (*site.program, found[2], *site.options))
         return f"{found[1]}{words}{found[3] or ''}"
 
-    return _EXEC.sub(line, text)
+    text = _EXEC.sub(line, text)
+    if site.run_directory != DEFAULT_RUN_DIRECTORY:
+        # A folder of systemd's own making has to be below /run. Any other is to be made; before it is, it is not bound.
+        made = f"ExecStartPre=+/usr/bin/env mkdir -p {_unit_word(site.run_directory)}"
+        bound = f"{_quoted('-' + site.run_directory)}:{_quoted(site.run_directory)}"
+        text = _RUNTIME_DIRECTORY.sub(lambda _: f"{made}\nBindPaths={bound}:norbind\n", text)
+    return text
 
 
 def _unit_word(word: str) -> str:
     """``word`` as systemd's command lines have it (systemd.service(5)): specifiers and variables are not wanted."""
-    word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    return f'"{word}"' if re.search(r"[\s\"'\\;]", word) else word
+    return _quoted(word.replace("$", "$$"))
+
+
+def _quoted(word: str) -> str:
+    """``word`` as it is in other lines, where there are no variables."""
+    word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{word}"' if re.search(r"[\s\"'\\;:]", word) else word
 
 
 def _no_hooks(_path: str, _text: str) -> list[str]:

@@ -8,8 +8,8 @@ views from all containers and ends the connection, so that those who wait get an
 daemon that hangs it kills then, which is of no use without its connection: whoever started it starts it anew.
 
 Run by the daemon as ``python -m procview.guard RUN_DIRECTORY HANG_SECONDS TAKEOVER_SECONDS``, with the socket as its
-standard input. On it come lines: ``watch DEVICE MOUNT`` before views are published, and when that mount has moved;
-``end`` when the daemon has withdrawn them itself.
+standard input; for good where views are mounted (``mount_namespace``). On the socket come lines: ``watch DEVICE MOUNT``
+before views are published, and when that mount has moved; ``end`` when the daemon has withdrawn them itself.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ import threading
 import time
 from typing import NamedTuple
 
-from procview import logs
+from procview import logs, mount_namespace
 from procview.logs import Log
 from procview.mounts import clone_tree, waiting_requests
 from procview.slots.publish import cut_off, withdraw
@@ -214,6 +214,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     logs.set_up("info")
+    mount_namespace.choose()
+    mount_namespace.enter()
     base, hang_seconds, takeover_seconds = sys.argv[1:]
     guard = Guard(
         Skeleton(base),

@@ -10,6 +10,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 FS_TYPE = "fuse.procview"
@@ -96,12 +97,12 @@ def _escape(path: str) -> str:
 
 
 def _mountinfo() -> str:
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+    with open("/proc/thread-self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         return file.read()
 
 
 def mount_table() -> list[MountEntry]:
-    """All mounts of this mount namespace, parents before children."""
+    """All mounts of this thread's mount namespace, parents before children."""
     return list(parse_mountinfo(_mountinfo()))
 
 
@@ -142,6 +143,23 @@ def _check(result: int, path: str) -> int:
 def detach(path: str) -> None:
     """Take the top mount at ``path`` out of the tree; files that are open stay usable. Raises OSError."""
     _check(_libc.umount2(os.fsencode(path), _MNT_DETACH | _UMOUNT_NOFOLLOW), path)
+
+
+def detach_below(path: str) -> None:
+    """Take all mounts below ``path`` out of this thread's namespace. Raises OSError."""
+    for entry in reversed(_below(path)):
+        detach(entry.path)
+
+
+def detach_what_shows_below(path: str) -> None:
+    """The same, but what is mounted below something else cannot be reached, and stays."""
+    for entry in reversed(_below(path)):
+        with suppress(OSError):
+            detach(entry.path)
+
+
+def _below(path: str) -> list[MountEntry]:
+    return [entry for entry in mount_table() if entry.path.startswith(f"{path}/")]
 
 
 def open_exactly(entry: MountEntry) -> int | None:

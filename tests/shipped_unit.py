@@ -5,7 +5,7 @@ from pathlib import Path
 from procview.shipped import packaging_file
 
 TEMPLATE = "systemd/procview.service"
-NUMBERS = {"CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21}
+NUMBERS = {"CAP_SYS_CHROOT": 18, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21}
 """linux/capability.h, for those that the unit has."""
 
 

@@ -80,6 +80,7 @@ def test_slots_know_mounts_and_nothing_of_views(imports: tuple[str, set[str]]) -
             *GROUND,
             "procview.slots",
             "procview.history",
+            "procview.mount_namespace",
             "procview.mounts",
             "procview.shipped",
             "procview.faults",
@@ -94,6 +95,7 @@ def test_the_guard_knows_slots_only(imports: tuple[str, set[str]]) -> None:
             *GROUND,
             "procview.slots.publish",
             "procview.slots.skeleton",
+            "procview.mount_namespace",
             "procview.mounts",
             "procview.starvation",
         )

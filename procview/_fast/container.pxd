@@ -51,6 +51,7 @@ cdef struct Container:
     Shared *shared            # with what follows: its record in memory that outlives this process
     uint32_t unit             # 0: it has none
     int init                  # pid on the host; 0: not known
+    int levels                # atomic: how many pid namespaces deep init is; 0: not known
     uint64_t init_start_ticks  # since the host's boot
     bint init_time_namespace
     int64_t boottime_offset_ns  # of init's time namespace

@@ -50,4 +50,5 @@ cdef ssize_t kept_adopt(Keeper *keeper, Kept *kept, int fd, Text *into, int how)
 cdef bint kept_drop(Keeper *keeper, Kept *kept) noexcept nogil
 cdef ssize_t read_open(int fd, Text *into, int how) noexcept nogil
 cdef ssize_t read_path(int directory, const char *path, Text *into, size_t most) noexcept nogil
+cdef ssize_t read_list(int directory, const char *path, Text *into, size_t most) noexcept nogil
 cdef ssize_t read_record(int directory, const char *path, Text *into) noexcept nogil

@@ -16,3 +16,4 @@ cdef int place_again(
 cdef bint is_inside(Container *container, const Text *paths) noexcept nogil
 cdef void remember_inside(Container *container, const Scope *scope, const Text *paths) noexcept nogil
 cdef bint mounts_are_due(const Container *container) noexcept nogil
+cdef bint mounts_say_the_same(const Containers *containers, Container *container) noexcept nogil

@@ -160,6 +160,7 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef extern from "<sys/stat.h>" nogil:
     struct stat_t "stat":
+        unsigned long st_nlink
         dev_t st_dev
         ino_t st_ino
         unsigned int st_mode

@@ -32,9 +32,21 @@ def withdraw(remove: bool, unless_served: bool, settings: "Settings") -> None:
     """
     if unless_served and remove:
         raise click.UsageError("--remove and --unless-served do not go together")
+    _go_where_views_are()
     if unless_served and _is_served(settings):
         return
     _withdraw(remove, settings)
+
+
+def _go_where_views_are() -> None:
+    """The service manager may have shut us in as it does the daemon."""
+    from procview import mount_namespace
+
+    try:
+        mount_namespace.choose()
+        mount_namespace.enter()
+    except OSError as error:
+        raise click.ClickException(error.strerror or str(error)) from None
 
 
 def _is_served(settings: "Settings") -> bool:

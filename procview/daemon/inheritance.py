@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from procview._fast.state import State
 from procview.logs import Log
+from procview.mount_namespace import where_views_are
 from procview.mounts import top_mount
 from procview.store import Store
 
@@ -92,7 +93,8 @@ def _opened(descriptors: dict[str, list[int]], path: str) -> Inheritance:
         state = State(os.dup(descriptors[_STATE][0]))
     except (ValueError, OSError, MemoryError) as error:
         raise CannotInheritError(f"its state: {error}") from error
-    entry = top_mount(path)
+    with where_views_are():
+        entry = top_mount(path)
     if entry is None or not entry.ours or entry.device != state.device:
         raise CannotInheritError(f"its mount, {state.device}, is not at {path}")
     descriptors[_CONNECTION].remove(connection)

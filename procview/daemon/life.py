@@ -17,7 +17,7 @@ from typing import Any
 
 import trio
 
-from procview import faults, logs
+from procview import faults, logs, mount_namespace
 from procview._fast.state import State
 from procview.daemon import watchdog
 from procview.daemon.control import Control
@@ -33,7 +33,7 @@ from procview.fs.operations import ViewOperations
 from procview.history import History
 from procview.lock import LockedError, held, holder
 from procview.logs import Log
-from procview.mounts import real_place
+from procview.mounts import detach_what_shows_below, real_place
 from procview.notes import Notes
 from procview.roots import Roots, configure, open_engine
 from procview.settings import SettingsError, load
@@ -107,6 +107,9 @@ class Daemon:
             stack.callback(self._notifier.close)
             stack.enter_context(directories(self._run_directory))
             self._run_directory = real_place(self._run_directory)
+            if mount_namespace.chosen() is not None:
+                # Copies that this process alone has: with them, connections would end later than their mounts.
+                detach_what_shows_below(self._run_directory)
             self._locks = stack.enter_context(ExitStack())
             self._find_predecessor()
             if self._predecessor is None:
@@ -374,6 +377,8 @@ def run(
         log.warning(
             "faults-armed", "PROCVIEW_FAULTS=%s: whatever stands there happens, to every container", faults.FOLDER
         )
+
+    mount_namespace.choose()
 
     async def main() -> None:
         await Daemon(config=config, overrides=overrides, replace=replace, roots=roots, store=store).run()

@@ -21,6 +21,7 @@ from procview.fs.nodes import Node
 from procview.fs.operations import STATIC_SECONDS, ViewOperations
 from procview.fs.transport import NoRingError, Transport, rings
 from procview.logs import Log
+from procview.mount_namespace import where_views_are
 from procview.mounts import detach, mount_fuse
 
 log = Log(__name__)
@@ -61,7 +62,7 @@ def lane_in_front(
         ours_to_serve = []
     with ExitStack() as stack:
         try:
-            device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC) if inherited is None else inherited
+            device = _new_device() if inherited is None else inherited
             closing = stack.enter_context(ExitStack())
             closing.callback(os.close, device)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -73,11 +74,12 @@ def lane_in_front(
                 theirs.detach()  # closed by libfuse
             stack.callback(pyfuse3.close, unmount=False)
             if inherited is None:
-                mount_fuse(device, path)
+                with where_views_are():
+                    mount_fuse(device, path)
         except (OSError, RuntimeError) as error:
             raise LaneError(str(error)) from error
         with ExitStack() as failed:
-            failed.callback(detach, path)
+            failed.callback(where_views_are()(detach), path)
             try:
                 lane = Lane(
                     operations.engine,
@@ -99,6 +101,11 @@ def lane_in_front(
             failed.pop_all()
         stack.callback(lane.stop)
         yield lane
+
+
+@where_views_are()
+def _new_device() -> int:
+    return os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
 
 
 def _enlarge(end: socket.socket) -> None:

@@ -19,7 +19,8 @@ from procview.fs.lane import LaneError, LaneOptions, heed, lane_in_front
 from procview.fs.operations import ViewOperations
 from procview.fs.waiting import linger
 from procview.logs import Log
-from procview.mounts import clone_tree, detach, detach_exactly, move_mount, real_place, top_mount
+from procview.mount_namespace import chosen, where_views_are
+from procview.mounts import MountEntry, clone_tree, detach, detach_exactly, move_mount, real_place, top_mount
 
 log = Log(__name__)
 
@@ -45,6 +46,10 @@ class MountError(Exception):
 _ASK = """
 import os, sys, time
 time.sleep(float(sys.argv[2]))
+if sys.argv[3:]:
+    import ctypes
+    if ctypes.CDLL(None).setns(os.open(sys.argv[3], os.O_RDONLY), 0x20000):
+        sys.exit(255)
 try:
     os.statvfs(sys.argv[1])
 except OSError as error:
@@ -61,6 +66,8 @@ async def answers(path: str, deadline_seconds: float = PROBE_SECONDS, *, after_s
     # Not by a thread: one that waits for this very daemon keeps it from ending when it is killed, and its connection
     # and whoever waits for it with it. A process of its own holds nothing that is ours.
     words = [sys.executable, "-I", "-S", "-c", _ASK, path, str(after_seconds)]
+    if (namespace := chosen()) is not None:
+        words.append(namespace)
     process = await trio.lowlevel.open_process(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, cwd="/"
     )
@@ -83,7 +90,8 @@ class Mount:
         self.path = path
         self._operations = operations
         self._lane = lane
-        entry = top_mount(path)
+        with where_views_are():
+            entry = top_mount(path)
         if entry is None or not entry.ours:
             raise MountError(f"{path}: mounted, but not to be found in /proc/self/mountinfo")
         self.device = entry.device
@@ -133,12 +141,14 @@ class Mount:
         """What the lane counts; nothing without one."""
         return {} if self._lane is None else self._lane.counters()
 
+    @where_views_are()
     def check(self) -> None:
         """Raise MountError unless it is still what is mounted there."""
         entry = top_mount(self.path)
         if entry is None or entry.device != self.device:
             raise MountError(f"{self.path}: somebody else unmounted it or mounted over it")
 
+    @where_views_are()
     def move(self, path: str) -> None:
         """Be mounted at ``path``, an empty folder, instead. Raises OSError, MountError when something is there."""
         if top_mount(path) is not None:
@@ -161,6 +171,7 @@ class Mount:
         await trio.sleep(DRAIN_SECONDS)
         pyfuse3.terminate()
 
+    @where_views_are()
     def detach(self) -> None:
         """Take the mount out of the tree, unless it is gone or somebody has mounted over it."""
         if self._detached:
@@ -208,8 +219,9 @@ async def mounted(
         if inherited is None:
             await _clear(path)
             stack.enter_context(directories(path))
-            if os.path.islink(path) or not os.path.isdir(path):
-                raise MountError(f"{path}: is not a directory")
+            with where_views_are():
+                if os.path.islink(path) or not os.path.isdir(path):
+                    raise MountError(f"{path}: is not a directory")
         else:
             # It is a file system that nobody serves yet: whatever asks it would wait for us.
             stack.callback(_remove_directory, path)
@@ -224,9 +236,10 @@ async def mounted(
                 log.error("lane-missing", "no fast lane: %s; pyfuse3 serves alone, which is slower", error)
         if lane is None:
             try:
-                pyfuse3.init(operations, path, set(OPTIONS))
+                with where_views_are():
+                    pyfuse3.init(operations, path, set(OPTIONS))
             except RuntimeError as error:
-                why = "there is no /dev/fuse" if not os.path.exists("/dev/fuse") else "libfuse has said why on stderr"
+                why = "there is no /dev/fuse" if not _has_device() else "libfuse has said why on stderr"
                 raise MountError(f"{path}: cannot mount ({error}): {why}") from error
             stack.callback(pyfuse3.close, unmount=False)
         mount = Mount(path, operations, lane)
@@ -237,32 +250,47 @@ async def mounted(
 @contextmanager
 def directories(path: str) -> Iterator[None]:
     """``path`` as a directory. The ones made here go away again, unless somebody has put something there."""
+    made: list[str] = []
+    try:
+        _make_directories(path, made)
+        yield
+    finally:
+        for directory in reversed(made):
+            _remove_directory(directory)
+
+
+@where_views_are()
+def _make_directories(path: str, made: list[str]) -> None:
     missing = []
     at = path
     while not os.path.lexists(at):
         missing.append(at)
         at = os.path.dirname(at)
-    made: list[str] = []
-    try:
-        for directory in reversed(missing):
-            with suppress(FileExistsError):
-                os.mkdir(directory, 0o755)
-                made.append(directory)
-        yield
-    finally:
-        for directory in reversed(made):
-            with suppress(OSError):
-                os.rmdir(directory)
+    for directory in reversed(missing):
+        with suppress(FileExistsError):
+            os.mkdir(directory, 0o755)
+            made.append(directory)
 
 
+@where_views_are()
+def _has_device() -> bool:
+    return os.path.exists("/dev/fuse")
+
+
+@where_views_are()
 def _remove_directory(path: str) -> None:
     with suppress(OSError):
         os.rmdir(path)
 
 
+@where_views_are()
+def _mounted_at(path: str) -> MountEntry | None:
+    return top_mount(path)
+
+
 async def _clear(path: str) -> None:
     """Remove what a crashed procview left mounted at ``path``. Raises MountError when anything else is there."""
-    while (entry := top_mount(path)) is not None:
+    while (entry := _mounted_at(path)) is not None:
         if not entry.ours:
             raise MountError(f"{path}: {entry.fs_type} of {entry.source!r} is mounted there, which is not procview's")
         try:
@@ -270,10 +298,12 @@ async def _clear(path: str) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTCONN, errno.ECONNABORTED):
                 raise
-            if detach_exactly(entry):
+            with where_views_are():
+                gone = detach_exactly(entry)
+            if gone:
                 log.warning("mount-left-over", "%s: removed the mount of a procview that had died", path)
         else:
-            if top_mount(path) != entry:
+            if _mounted_at(path) != entry:
                 continue  # the dead one's guard was quicker: what was asked is what had been below
             how = "is served by another procview" if alive else "is a procview that does not answer"
             raise MountError(f"{path}: {how}; stop it first")

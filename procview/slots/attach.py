@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from procview.mount_namespace import where_views_are
 from procview.shipped import hook_program
 from procview.slots.containers import Container, is_running
 from procview.slots.skeleton import Skeleton
@@ -76,6 +77,7 @@ def detach(skeleton: Skeleton, containers: Sequence[Container], told: Told = lam
     return _all("detach", skeleton, containers, told)
 
 
+@where_views_are()
 def _all(mode: Mode, skeleton: Skeleton, containers: Sequence[Container], told: Told) -> list[Result]:
     program = hook_program()
     results: list[Result] = []

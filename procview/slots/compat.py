@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from procview.mount_namespace import where_views_are
 from procview.mounts import (
     MS_BIND,
     MS_PRIVATE,
@@ -75,6 +76,7 @@ def left_out(skeleton: Skeleton) -> frozenset[str]:
     return _NOT_OF_LXCFS if os.path.exists(_record(skeleton)) else frozenset()
 
 
+@where_views_are()
 def make(skeleton: Skeleton, directory: str) -> None:
     """Make what is missing of the tree at ``directory``; one that was elsewhere goes. Needs the skeleton.
 
@@ -126,6 +128,7 @@ def disorder(skeleton: Skeleton, table: list[MountEntry]) -> list[str]:
     ]
 
 
+@where_views_are()
 def remove(skeleton: Skeleton) -> None:
     """Take the tree away, if there is one, and its folder if that was made for it. Raises OSError.
 

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from procview.mount_namespace import where_views_are
 from procview.mounts import MountEntry, mount_table, parse_mountinfo
 from procview.printable import printable
 from procview.slots import bound
@@ -259,6 +260,7 @@ class Slot:
         return self.is_view(entry) and entry.master == self.view_group != 0
 
 
+@where_views_are()
 def slots(skeleton: Skeleton) -> dict[str, Slot | None]:
     """All slots by name, as they are now; None for one that is broken on the host. Raises OSError."""
     table = mount_table()

@@ -10,6 +10,7 @@ from functools import partial
 from procview import faults
 from procview.history import History
 from procview.logs import Log
+from procview.mount_namespace import where_views_are
 from procview.mounts import (
     MountEntry,
     clone_tree,
@@ -27,6 +28,7 @@ from procview.slots.skeleton import Skeleton
 log = Log(__name__)
 
 
+@where_views_are()
 def publish(skeleton: Skeleton, views: str) -> None:
     """Put the view of every slot in place, from the procview that is mounted at ``views``. Raises OSError.
 
@@ -41,6 +43,7 @@ def publish(skeleton: Skeleton, views: str) -> None:
     compat.show(skeleton)
 
 
+@where_views_are()
 def published(skeleton: Skeleton, table: list[MountEntry] | None = None) -> dict[str, str]:
     """The slots that have a view now, and the device (``0:53``) of each. ``table`` is our own mount table."""
     table = mount_table() if table is None else table
@@ -48,6 +51,7 @@ def published(skeleton: Skeleton, table: list[MountEntry] | None = None) -> dict
     return {name: entry.device for name, entry in tops.items() if entry is not None and entry.ours}
 
 
+@where_views_are()
 def is_published(skeleton: Skeleton, device: str) -> bool:
     """Whether every slot has the view of the file system ``device``, as publish leaves it. Raises OSError."""
     table = mount_table()
@@ -59,6 +63,7 @@ def is_published(skeleton: Skeleton, device: str) -> bool:
     )
 
 
+@where_views_are()
 def withdraw(skeleton: Skeleton, device: str | None = None, *, but: str | None = None) -> int:
     """Take every view away, also those of dead daemons; or those of the file system ``device`` (``0:53``) only, or all
     ``but`` those of one.
@@ -90,6 +95,7 @@ def withdraw(skeleton: Skeleton, device: str | None = None, *, but: str | None =
     return gone
 
 
+@where_views_are()
 def cut_off(views: str, device: str | None = None) -> bool:
     """End the connection of the procview mounted at ``views`` and unmount it; its readers get an error, not a wait.
 

@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from procview.history import History
+from procview.mount_namespace import where_views_are
 from procview.mounts import (
     MS_BIND,
     MS_NODEV,
@@ -34,6 +35,7 @@ from procview.mounts import (
     MS_SLAVE,
     bottom_mount,
     detach,
+    detach_below,
     mount,
     mount_table,
     top_mount,
@@ -99,6 +101,7 @@ class Skeleton:
         """What is mounted below ``ctl`` and ``src``: procfs as a whole, and each folder of sysfs that is a slot."""
         return trees_of(self.names())
 
+    @where_views_are()
     def make(self, names: Iterable[str]) -> None:
         """Make what is missing of the slots ``names``. Raises OSError, naming the place.
 
@@ -187,9 +190,8 @@ class Skeleton:
 
         Raises OSError when something foreign is in a folder of ours.
         """
-        below = (f"{self.base}/ctl/", f"{self.base}/src/")
-        for entry in reversed([entry for entry in mount_table() if entry.path.startswith(below)]):
-            detach(entry.path)
+        for part in ("ctl", "src"):
+            detach_below(f"{self.base}/{part}")
         while top_mount(self.base) is not None:
             detach(self.base)
         for part in ("ctl", "src"):

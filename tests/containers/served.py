@@ -10,11 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from procview.mount_namespace import VARIABLE
 from tests.lane import options as lane_options
 from tests.session import mounts
 from tests.timing import paced_settings, patient
 
 _SECONDS = patient(30)
+
+
+def shut_in() -> list[str]:
+    """A tracer: the daemon has a mount namespace of its own, as a service manager gives it, and is to mount in ours."""
+    variable = f"{VARIABLE}=/proc/{os.getpid()}/ns/mnt"
+    return ["unshare", "--mount", "--propagation", "slave", "--", "env", variable]
 
 
 @dataclass
@@ -24,6 +31,7 @@ class Daemon:
     directory: Path
     process: subprocess.Popen[bytes]
     lane: str | None
+    tracer: Sequence[str] = ()
 
     @classmethod
     def start(
@@ -33,7 +41,7 @@ class Daemon:
         tests.lane.MODES; None: as this run is told to.
         """
         (directory / "config.toml").write_text(paced_settings() + configuration, encoding="utf-8")
-        return cls(directory, _serve(directory, tracer, lane), lane)
+        return cls(directory, _serve(directory, tracer, lane), lane, tracer)
 
     @property
     def run_directory(self) -> Path:
@@ -129,7 +137,7 @@ class Daemon:
         """Start another one in its place, whatever became of it."""
         if self.process.poll() is None:
             self.kill()
-        self.process = _serve(self.directory, (), self.lane)
+        self.process = _serve(self.directory, self.tracer, self.lane)
 
     def stop(self) -> None:
         """End it, and see that it goes without a trace."""

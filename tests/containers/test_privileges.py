@@ -8,22 +8,23 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
+from procview.mount_namespace import VARIABLE
 from tests import session, shipped_unit
 from tests.containers import engines
 from tests.containers.conftest import MEMORY_BYTES, default_limits, usable
 from tests.containers.rootfs import Rootfs
-from tests.containers.served import Daemon
+from tests.containers.served import Daemon, shut_in
 from tests.timing import patient
 
 OWN = f"MemTotal:       {MEMORY_BYTES // 1024:>8} kB"
 
 
 @contextmanager
-def _daemon_with(names: Sequence[str]) -> Iterator[Daemon]:
+def _daemon_with(names: Sequence[str], *around: str) -> Iterator[Daemon]:
     if shutil.which("setpriv") is None:
         pytest.skip("setpriv is not installed")
     with session.temporary_directory() as directory:
-        daemon = Daemon.start(directory, tracer=shipped_unit.only(list(names)))
+        daemon = Daemon.start(directory, tracer=[*around, *shipped_unit.only(list(names))])
         try:
             yield daemon
         finally:
@@ -58,6 +59,15 @@ def test_the_capabilities_of_the_unit_are_enough_for_daemon_and_guard(rootfs: Ro
 def test_without_sys_admin_nothing_is_mounted() -> None:
     names = [name for name in shipped_unit.capabilities() if name != "CAP_SYS_ADMIN"]
     with pytest.raises(RuntimeError, match="Operation not permitted"), _daemon_with(names):
+        pass
+
+
+def test_without_sys_chroot_a_daemon_that_is_shut_in_cannot_go_to_where_views_are() -> None:
+    names = [name for name in shipped_unit.capabilities() if name != "CAP_SYS_CHROOT"]
+    with (
+        pytest.raises(RuntimeError, match=f"{VARIABLE}=.*: cannot be entered: Operation not permitted"),
+        _daemon_with(names, *shut_in()),
+    ):
         pass
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from procview import engines
+from procview import engines, mount_namespace
 from procview.engines import ENGINES, HOOK, Engine, EngineFile, Site, docker_runtimes, oci_hooks
+from procview.settings import DEFAULT_RUN_DIRECTORY
 from procview.shipped import packaging_file
 from tests.packaging import schemas
 from tests.packaging.builds import files_for_engines
@@ -181,14 +182,6 @@ def test_no_engine_is_there_twice_and_each_says_what_to_do_next() -> None:
 # --- the unit ---
 
 UNIT = "systemd/procview.service"
-# What gives a service a mount namespace of its own (systemd.exec(5)), in which the views would stay.
-MOUNT_NAMESPACE = """
-    BindPaths BindReadOnlyPaths DynamicUser ExecPaths ExtensionDirectories ExtensionImages InaccessiblePaths
-    LogNamespace MountAPIVFS MountFlags MountImages NoExecPaths PrivateDevices PrivateIPC PrivateMounts PrivateTmp
-    PrivateUsers ProcSubset ProtectControlGroups ProtectHome ProtectHostname ProtectKernelLogs ProtectKernelModules
-    ProtectKernelTunables ProtectProc ProtectSystem ReadOnlyPaths ReadWritePaths RootDirectory RootHash RootImage
-    TemporaryFileSystem
-"""
 
 
 def unit_lines(text: str) -> list[tuple[str, str]]:
@@ -196,11 +189,19 @@ def unit_lines(text: str) -> list[tuple[str, str]]:
     return [(key, value) for key, _, value in lines]
 
 
-def test_the_unit_mounts_in_the_hosts_mount_namespace() -> None:
+def test_the_unit_goes_to_the_hosts_mounts_and_leaves_the_slots_to_running_containers() -> None:
     lines = unit_lines(template(UNIT))
-    keys = {key for key, value in lines if (key, value) != ("PrivateMounts", "no")}
-    assert not keys & set(MOUNT_NAMESPACE.split())
-    assert "RuntimeDirectory" not in keys  # would remove the slots that running containers are slaves of
+    assert ("Environment", f"{mount_namespace.VARIABLE}=/proc/1/ns/mnt") in lines
+    assert ("RuntimeDirectory", DEFAULT_RUN_DIRECTORY.removeprefix("/run/")) in lines
+    assert ("RuntimeDirectoryPreserve", "yes") in lines
+
+
+def test_a_unit_for_another_run_directory_makes_that_and_may_write_there() -> None:
+    (file,) = engines.find("systemd").files
+    lines = unit_lines(file.render(template(UNIT), Site(run_directory="/srv/a b")))
+    assert not [value for key, value in lines if key.startswith("RuntimeDirectory")]
+    assert ("ExecStartPre", '+/usr/bin/env mkdir -p "/srv/a b"') in lines
+    assert ("BindPaths", '"-/srv/a b":"/srv/a b":norbind') in lines
 
 
 def test_the_unit_says_what_the_daemon_needs() -> None:

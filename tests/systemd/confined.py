@@ -17,6 +17,9 @@ _FAN_CLOEXEC_NONBLOCK_REPORT_FID = 0x1 | 0x2 | 0x200
 _FAN_MARK_ADD_FILESYSTEM = 0x1 | 0x100
 _FAN_MODIFY = 0x2
 _AT_FDCWD = -100
+# linux/sched.h
+_CLONE_NEWNS = 0x20000
+_CLONE_NEWUTS = 0x4000000
 
 
 def _libc_call(name: str, *arguments: object) -> None:
@@ -52,10 +55,13 @@ def _written_and_executed() -> None:
 _TRIED: dict[str, Callable[[], object]] = {
     "sealed memory": _sealed_memory,
     "changes of files": _changes_of_files,
-    "/dev/fuse": lambda: os.close(os.open("/dev/fuse", os.O_RDWR)),
     "a disk": lambda: os.close(os.open(sys.argv[1], os.O_RDONLY)),
+    "a file of the system's": lambda: os.close(os.open("/etc/tried", os.O_WRONLY | os.O_CREAT)),
+    "a setting of the kernel's": lambda: os.close(os.open("/proc/sys/kernel/hostname", os.O_WRONLY)),
+    "a cgroup": lambda: os.mkdir("/sys/fs/cgroup/tried"),
+    "homes": lambda: os.listdir("/root"),
     "a file of another user's": lambda: os.close(os.open(sys.argv[2], os.O_RDONLY)),
-    "a namespace": lambda: _libc_call("unshare", 0x20000),
+    "a namespace": lambda: _libc_call("unshare", _CLONE_NEWUTS),
     "another one's namespace": lambda: _libc_call("setns", os.open("/proc/1/ns/mnt", os.O_RDONLY), 0),
     "an owner": lambda: os.chown(sys.argv[2], 1, 1),
     "another user": lambda: os.setuid(1),
@@ -64,6 +70,10 @@ _TRIED: dict[str, Callable[[], object]] = {
     "a network": lambda: socket.socket(socket.AF_INET),
     "the host's name": lambda: socket.sethostname("tried"),
     "written memory that is executed": _written_and_executed,
+    # From here on as the daemon is while it mounts.
+    "the host's mounts": lambda: _libc_call("setns", os.open("/proc/1/ns/mnt", os.O_RDONLY), _CLONE_NEWNS),
+    "/dev/fuse": lambda: os.close(os.open("/dev/fuse", os.O_RDWR)),
+    "a disk of the host's": lambda: os.close(os.open(sys.argv[1], os.O_RDONLY)),
 }
 
 

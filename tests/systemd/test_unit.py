@@ -67,18 +67,31 @@ class Unit:
         return Path(self.skeleton.ctl(name)).read_text(encoding="ascii")
 
 
+def _within_reach(directory: Path) -> Iterator[str]:
+    """What an installed procview has elsewhere, and the tests where the unit hides things: its program and file."""
+    for path in {directory, Path(__file__).parents[2], Path(sys.prefix), Path(sys.base_prefix)}:
+        if path.parts[1] in ("tmp", "var"):
+            yield f"BindReadOnlyPaths={path}:{path}:norbind\n"
+        elif path.parts[1] in ("home", "root"):
+            yield f"ProtectHome=tmpfs\nBindReadOnlyPaths={path}\n"
+
+
 @pytest.fixture(scope="module")
 def unit() -> Iterator[Unit]:
     with session.temporary_directory() as directory:
         unit = Unit(f"{session.new_name()}.service", directory)
+        (directory / "run").mkdir()  # what is bound here for the tests can be read only, also by who is to make it
         (directory / "config.toml").write_text(paced_settings(), encoding="ascii")
         options = ("--run-directory", f"{directory}/run", "--config", f"{directory}/config.toml")
-        site = engines.Site(program=(sys.executable, "-m", "procview"), options=options)
+        site = engines.Site(
+            run_directory=f"{directory}/run", program=(sys.executable, "-m", "procview"), options=options
+        )
         (file,) = engines.find("systemd").files
         text = file.render(Path(packaging_file("systemd/procview.service")).read_text(encoding="utf-8"), site)
         for name, seconds in (("TimeoutStartSec", 30), ("TimeoutStopSec", 10)):
             assert f"{name}={seconds}\n" in text
             text = text.replace(f"{name}={seconds}\n", f"{name}={patient(seconds):g}\n")
+        text = text.replace("PrivateTmp=yes\n", "PrivateTmp=yes\n" + "".join(_within_reach(directory)))
         path = _UNITS / unit.name
         path.write_text(text, encoding="utf-8")
         try:
@@ -106,15 +119,18 @@ def test_it_may_open_as_many_files_as_the_unit_says(unit: Unit) -> None:
     assert "Max open files            524288               524288" in limits
 
 
-def test_daemon_and_guard_have_the_capabilities_that_the_unit_leaves_them_and_the_mounts_of_the_host(
-    unit: Unit,
-) -> None:
+def test_daemon_and_guard_have_what_the_unit_leaves_them_and_the_guard_the_mounts_of_the_host(unit: Unit) -> None:
     status = Path(f"/proc/{unit.pid}/status").read_text(encoding="utf-8")
     expected = shipped_unit.mask(shipped_unit.capabilities())
     assert shipped_unit.held(unit.pid) == shipped_unit.held(unit.guard().pid) == expected
     assert "NoNewPrivs:\t1\n" in status
     assert "Seccomp:\t2\n" in status
-    assert Path(f"/proc/{unit.pid}/ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink()
+    host = Path("/proc/self/ns/mnt").readlink()
+    guards = Path(f"/proc/{unit.guard().pid}/ns/mnt")
+    eventually(lambda: guards.readlink() == host, "the guard's going where views are")
+    threads = [path.readlink() for path in Path(f"/proc/{unit.pid}/task").glob("*/ns/mnt")]
+    assert threads
+    assert host not in threads, "but while they mount"
     assert Path(f"/proc/{unit.pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
 
 
