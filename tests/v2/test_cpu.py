@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -261,3 +262,21 @@ def test_a_container_without_its_own_cpus_has_those_of_the_cgroup_above(
     group = top.make("container")
     assert not group.read("cpuset.cpus").strip()
     _assert_cpus(start_inside(group), group, 1)
+
+
+def test_a_cpu_that_goes_offline_and_comes_back(
+    new_group: NewGroup, start_inside: StartInside, two_cpus: list[int]
+) -> None:
+    """The kernel takes it out of every cpuset and puts it back, and nobody writes to a cgroup."""
+    switch = Path(f"/sys/devices/system/cpu/cpu{two_cpus[1]}/online")
+    if not switch.exists():
+        pytest.skip("this machine's CPUs cannot be switched off")
+    inside = start_inside(new_group(cpuset_cpus=",".join(map(str, two_cpus))))
+    for _ in range(5):  # until what is remembered of a caller is
+        assert inside.read("proc/cpuinfo").count("processor\t:") == 2
+    try:
+        for text, count in (("0", 1), ("1", 2)) * 2:
+            switch.write_text(text, encoding="ascii")
+            eventually(lambda count=count: inside.read("proc/cpuinfo").count("processor\t:") == count, f"{count} CPUs")
+    finally:
+        switch.write_text("1", encoding="ascii")
