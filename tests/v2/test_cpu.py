@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -264,6 +266,10 @@ def test_a_container_without_its_own_cpus_has_those_of_the_cgroup_above(
     _assert_cpus(start_inside(group), group, 1)
 
 
+def _is(shown: Callable[[], int], count: int) -> bool:
+    return shown() == count
+
+
 def test_a_cpu_that_goes_offline_and_comes_back(
     new_group: NewGroup, start_inside: StartInside, two_cpus: list[int]
 ) -> None:
@@ -272,11 +278,14 @@ def test_a_cpu_that_goes_offline_and_comes_back(
     if not switch.exists():
         pytest.skip("this machine's CPUs cannot be switched off")
     inside = start_inside(new_group(cpuset_cpus=",".join(map(str, two_cpus))))
-    for _ in range(5):  # until what is remembered of a caller is
-        assert inside.read("proc/cpuinfo").count("processor\t:") == 2
+
+    def shown() -> int:
+        return inside.read("proc/cpuinfo").count("processor\t:")
+
+    assert [shown() for _ in range(5)] == [2] * 5  # until what is remembered of a caller is
     try:
         for text, count in (("0", 1), ("1", 2)) * 2:
             switch.write_text(text, encoding="ascii")
-            eventually(lambda count=count: inside.read("proc/cpuinfo").count("processor\t:") == count, f"{count} CPUs")
+            eventually(partial(_is, shown, count), f"{count} CPUs")
     finally:
         switch.write_text("1", encoding="ascii")
