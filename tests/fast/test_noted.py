@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -99,7 +100,11 @@ def test_a_limit_is_seen_at_the_next_open_and_in_a_file_that_was_read_before(
 
 def test_a_limit_above_is_seen_at_the_next_open(engine: Engine) -> None:
     above = new_name()
-    with cgroup(above, 100) as outer, cgroup(f"{above}/below", 90) as inner, container(inner, "sleep", "100") as init:
+    with cgroup(above, 100) as outer, contextlib.ExitStack() as stack:
+        if layout() == "v2":
+            (outer.directories["memory"] / "cgroup.subtree_control").write_text("+memory", encoding="ascii")
+        inner = stack.enter_context(cgroup(f"{above}/below", 90))
+        init = stack.enter_context(container(inner, "sleep", "100"))
         for mib in (50, 95, 60, 100) * 5:
             known(engine, init)
             for _ in range(2):
