@@ -277,6 +277,7 @@ cdef bint find_root_disk(
     cdef Mount below
     cdef Span upper
     cdef char path[PATH_BYTES]
+    cdef char table[32]
     cdef Text own
     cdef bint found = False
     if not find_mount_at(mountinfo, b"/", &root):
@@ -288,7 +289,8 @@ cdef bint find_root_disk(
     # A path of the host: looked up by name in the host's mounts, never by walking, since the container may have
     # written it.
     memset(&own, 0, sizeof(Text))
-    if read_path(host.proc_fd, b"self/mountinfo", &own, MOUNTINFO_BYTES) > 0:
+    snprintf(table, sizeof(table), b"%s/mountinfo", host.mounts_of)
+    if read_path(host.proc_fd, table, &own, MOUNTINFO_BYTES) > 0:
         if find_mount_above(span(own.data, own.length), upper, &below):
             found = device_of_mount(host, &below, major_number, minor_number, scratch)
     text_free(&own)

@@ -11,6 +11,7 @@ import re
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t
+from libc.stdio cimport snprintf
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -78,7 +79,8 @@ cdef tuple CONTROLLER_NAMES = ("memory", "cpu", "cpuacct", "cpuset", "io", "pids
 @cython.final
 cdef class Engine:
     def __init__(
-        self, *, str proc="/proc", str sys="/sys", str cgroup="/sys/fs/cgroup", boottime_ns=None, max_descriptors=None
+        self, *, str proc="/proc", str sys="/sys", str cgroup="/sys/fs/cgroup", str mounts_of="self", boottime_ns=None,
+        max_descriptors=None
     ):
         cdef int64_t frozen = -1 if boottime_ns is None else boottime_ns
         cdef int most_descriptors
@@ -103,6 +105,8 @@ cdef class Engine:
         if result < 0:
             raise OSError(-result, f"not a proc file system that can be read ({os.strerror(-result)})", proc)
         self._ready = True
+        whose = os.fsencode(mounts_of)
+        snprintf(self._renderer.host.mounts_of, sizeof(self._renderer.host.mounts_of), b"%s", <const char *>whose)
         self._sys = sys
         self._tree = CpuTree(sys)
         self._nodes = NodeTree(sys)

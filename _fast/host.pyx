@@ -63,6 +63,7 @@ cdef int host_init(Host *host, Keeper *keeper, int proc_fd, int sys_fd, int64_t 
     host.keeper = keeper
     host.proc_fd = proc_fd
     host.sys_fd = sys_fd
+    snprintf(host.mounts_of, sizeof(host.mounts_of), b"self")
     host.frozen_boottime_ns = frozen_boottime_ns
     host.ticks_per_second = <uint64_t>sysconf(_SC_CLK_TCK)
     host.page_bytes = <uint64_t>sysconf(_SC_PAGESIZE)

@@ -13,6 +13,7 @@ from bench.compile import CHECKOUT
 from bench.private import die_with_parent
 from bench.servers import ServerFailedError
 from procview.lock import holder
+from procview.settings import Settings
 from procview.slots.publish import published, withdraw
 from procview.slots.skeleton import Skeleton
 
@@ -22,15 +23,17 @@ START_SECONDS = 60.0
 class Supervised:
     """``procview supervise``, and the daemon that serves under it."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", run_directory: Path, log: Path) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", run_directory: Path, log: Path, slow: float) -> None:
         self.process = process
         self.skeleton = Skeleton(str(run_directory))
         self.mount = run_directory / "fs"
         self.log = log
+        self.slow = slow
+        """How many times longer than elsewhere things take on this machine."""
 
     def daemon(self, than: int = 0) -> int:
         """Wait for the pid of a daemon that is another one than ``than``. Raises ServerFailedError."""
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + START_SECONDS * self.slow
         while True:
             owner = holder(self.skeleton.lock)
             if owner is not None and owner.pid not in (None, than):
@@ -40,7 +43,7 @@ class Supervised:
             time.sleep(0.002)
 
     def wait_until_served(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + START_SECONDS * self.slow
         while "proc/uptime" not in published(self.skeleton) or b"serving" not in self.log.read_bytes():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise ServerFailedError(f"it does not serve: {self.last_words()}")
@@ -52,13 +55,22 @@ class Supervised:
 
 @contextmanager
 def supervised(
-    work: Path, takeover_seconds: float | None, program: Sequence[str] = (sys.executable, "-m", "procview")
+    work: Path,
+    takeover_seconds: float | None,
+    program: Sequence[str] = (sys.executable, "-m", "procview"),
+    *,
+    slow: float = 1.0,
 ) -> Iterator[Supervised]:
     """``program`` is what runs it. It is ended, and its slots are taken down, whatever happens."""
     run_directory, log = work / "run", work / "log"
     config = work / "procview.toml"
-    setting = "" if takeover_seconds is None else f"takeover_seconds = {takeover_seconds}\n"
-    config.write_text(setting, encoding="utf-8")
+    seconds = {"takeover_seconds": takeover_seconds}
+    if slow != 1:
+        usual = Settings()
+        seconds["hang_seconds"] = usual.hang_seconds * slow
+        seconds["takeover_seconds"] = takeover_seconds or usual.takeover_seconds * slow
+    lines = [f"{name} = {value}\n" for name, value in seconds.items() if value is not None]
+    config.write_text("".join(lines), encoding="utf-8")
     command = [*program, "supervise", "--steady-seconds", "0"]
     command += ["--run-directory", str(run_directory), "--config", str(config)]
     environment = {key: value for key, value in os.environ.items() if key not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
@@ -67,7 +79,7 @@ def supervised(
             command, cwd=CHECKOUT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             preexec_fn=die_with_parent,
         )  # fmt: skip
-    found = Supervised(process, run_directory, log)
+    found = Supervised(process, run_directory, log, slow)
     try:
         found.wait_until_served()
         yield found
@@ -85,9 +97,10 @@ def supervised(
 class Timed(threading.Thread):
     """Reads one file without a pause, until told to end."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, slow: float = 1.0) -> None:
         super().__init__(daemon=True)
         self._path = path
+        self._patience_seconds = START_SECONDS * slow
         self._over = threading.Event()
         self._begun = time.monotonic()
         self._longest = 0.0
@@ -113,10 +126,10 @@ class Timed(threading.Thread):
 
     def wait_for(self, reads: int) -> None:
         """Until it has read so often. Raises ServerFailedError."""
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + self._patience_seconds
         while self.reads < reads:
             if time.monotonic() > deadline:
-                raise ServerFailedError(f"a reader waits for {START_SECONDS:.0f} s")
+                raise ServerFailedError(f"a reader waits for {self._patience_seconds:.0f} s")
             time.sleep(0.002)
 
     def end(self) -> None:

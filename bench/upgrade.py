@@ -82,7 +82,7 @@ def main() -> int:
             python = environment_at(Path(work) / "venv")
             install(python, wheels[0])
             program = (str(python), "-P", "-m", "procview")
-            with supervised(Path(work), options.takeover_seconds, program) as server:
+            with supervised(Path(work), options.takeover_seconds, program, slow=options.slow) as server:
                 following = itertools.cycle([wheels[1], wheels[0]])
 
                 def exchange(_daemon: int) -> None:
@@ -99,7 +99,7 @@ def main() -> int:
     if "nothing is exchanged" in said:
         print(said, file=sys.stderr)
     printed = chaos.table(run, "The daemon is exchanged for another version, and readers go on", "exchanges")
-    found = chaos.verdicts(run, options.times, "times that both were exchanged")
+    found = chaos.verdicts(run, options.times, "times that both were exchanged", slow=options.slow)
     return chaos.tell(run, printed, found, heading, options.seed, options.json)
 
 

@@ -9,7 +9,9 @@ Wants CAP_SYS_ADMIN and CAP_SYS_CHROOT. Without the variable, or where it names 
 """
 
 import ctypes
+import errno
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -42,6 +44,8 @@ def choose(environment: Mapping[str, str] = os.environ) -> None:
     path = environment.get(VARIABLE)
     if path is None:
         return
+    if not re.fullmatch(r"/proc/(?:self|[0-9]{1,10})/ns/mnt", path):
+        raise OSError(errno.EINVAL, f"{VARIABLE}={path}: not /proc/PID/ns/mnt of a process")
     try:
         theirs = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         ours = os.open(OURS, os.O_RDONLY | os.O_CLOEXEC)
@@ -56,6 +60,11 @@ def choose(environment: Mapping[str, str] = os.environ) -> None:
         raise OSError(
             error.errno, f"{VARIABLE}={path}: cannot be entered: {error.strerror} (CAP_SYS_ADMIN and CAP_SYS_CHROOT?)"
         ) from None
+
+
+def owner() -> str:
+    """Whose the mount table of that namespace is: a pid, or "self"."""
+    return "self" if _path is None else _path.split("/")[2]
 
 
 def chosen() -> str | None:

@@ -18,11 +18,13 @@ class Roots:
     proc: str = "/proc"
     sys: str = "/sys"
     cgroup: str = "/sys/fs/cgroup"
+    mounts_of: str = "self"
+    """The pid of a process that has the host's mounts; "self" where this one has them."""
 
 
 def open_engine(roots: Roots, settings: Settings, notes: Notes | None = None) -> Engine:
     """An engine on ``roots`` that follows ``settings``. Raises OSError when a tree is not usable."""
-    engine = Engine(proc=roots.proc, sys=roots.sys, cgroup=roots.cgroup)
+    engine = Engine(proc=roots.proc, sys=roots.sys, cgroup=roots.cgroup, mounts_of=roots.mounts_of)
     configure(engine, settings, notes)
     return engine
 

@@ -34,9 +34,10 @@ class Engine:
     """All that answers a read, short of FUSE: hand in a caller's pid and a path, get the bytes.
 
     Thread-safe. The trees it reads (``proc``, ``sys``, ``cgroup``) are values, so that a test points it at a
-    recorded host. ``boottime_ns`` freezes CLOCK_BOOTTIME for such a tree; None (the default) is the real clock.
-    ``max_descriptors`` bounds the descriptors kept open; None takes three quarters of RLIMIT_NOFILE. Raises OSError
-    when a tree is not there or has no usable proc.
+    recorded host. ``mounts_of`` is the pid of a process whose mount table is the host's. ``boottime_ns`` freezes
+    CLOCK_BOOTTIME for such a tree; None (the default) is the real clock. ``max_descriptors`` bounds the descriptors
+    kept open; None takes three quarters of RLIMIT_NOFILE. Raises OSError when a tree is not there or has no usable
+    proc.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Engine:
         proc: str = "/proc",
         sys: str = "/sys",
         cgroup: str = "/sys/fs/cgroup",
+        mounts_of: str = "self",
         boottime_ns: int | None = None,
         max_descriptors: int | None = None,
     ) -> None: ...

@@ -29,6 +29,7 @@ cdef struct Host:
     Keeper *keeper
     int proc_fd
     int sys_fd
+    char mounts_of[16]       # whose mount table is the host's: a pid, or "self"
     uint64_t pidns           # inode numbers of the daemon's own namespaces
     uint64_t cgroupns
     int64_t frozen_boottime_ns   # -1: ask the clock

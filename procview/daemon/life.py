@@ -379,9 +379,10 @@ def run(
         )
 
     mount_namespace.choose()
+    whole = dataclasses.replace(roots, mounts_of=mount_namespace.owner())
 
     async def main() -> None:
-        await Daemon(config=config, overrides=overrides, replace=replace, roots=roots, store=store).run()
+        await Daemon(config=config, overrides=overrides, replace=replace, roots=whole, store=store).run()
 
     try:
         trio.run(main)

@@ -98,6 +98,24 @@ def test_root_disk(scratch: Path, layout: Layout, mounts: tuple[str, ...], root:
     assert len(devices) == (root is not None)
 
 
+def test_the_disk_below_an_overlay_is_looked_up_in_the_hosts_mounts_wherever_the_daemon_is(scratch: Path) -> None:
+    """One that is shut in has others over them, such as an empty folder over /home."""
+    host = replace(HOST, mounts=(*HOST_OVERLAY_MOUNTS, "25 20 0:99 / /var/lib/c rw - tmpfs tmpfs rw"))
+    of = container(ON_OVERLAY)
+    with fresh(scratch) as folder:
+        tree = build(folder, Layout.V2, host, of)
+        assert partitions_of(tree, of) == partitions([])
+        tree.write("proc/77/mountinfo", "".join(f"{line}\n" for line in HOST_OVERLAY_MOUNTS))
+        assert partitions_of(tree, of, mounts_of="77") == partitions(shown(host, (), DATA_DISK))
+
+
+def partitions_of(tree: Tree, of: Container, mounts_of: str = "self") -> str:
+    engine = Engine(**tree.roots, mounts_of=mounts_of)
+    text = engine.open(of.pid, "proc/partitions").render().decode()
+    engine.close()
+    return text
+
+
 @needs_root
 @pytest.mark.parametrize(
     ("nodes", "names"),
