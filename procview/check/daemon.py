@@ -14,6 +14,7 @@ from procview.check.commands import JOURNAL, RESTART, START
 from procview.check.findings import Finding, Severity
 from procview.children import ask
 from procview.lock import holder
+from procview.mount_namespace import VARIABLE
 from procview.mounts import MountEntry, top_mount
 
 ANSWER_SECONDS = 1.0
@@ -79,6 +80,10 @@ def _without_a_mount(process: "_Process", mount: str, entry: MountEntry | None) 
     if entry is not None:
         text = f"{process} runs, but {entry.fs_type} of {entry.source} is mounted over {mount}"
         return Service(State.BROKEN, _critical(text, f"umount {mount}, then {_RESTART}"))
+    if process.mounts_elsewhere:
+        text = f"{process} mounts in a mount namespace of its own, where no container sees it"
+        advice = f"give its unit back the line Environment={VARIABLE}=/proc/1/ns/mnt, then {_RESTART}"
+        return Service(State.BROKEN, _critical(text, advice))
     if process.age_seconds < START_SECONDS:
         text = f"{process} is starting: nothing is mounted at {mount} yet"
         return Service(State.STARTING, Finding("daemon", Severity.WARNING, text, "look again in a few seconds"))
@@ -90,6 +95,8 @@ class _Process:
     pid: int | None
     stopped: bool = False
     age_seconds: float = 0.0
+    mounts_elsewhere: bool = False
+    """Whether it has a mount namespace of its own and was not told of another one."""
 
     @classmethod
     def of(cls, pid: int | None) -> "_Process":
@@ -97,7 +104,7 @@ class _Process:
             process = psutil.Process(pid) if pid is not None else None
             if process is not None:
                 stopped = process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-                return cls(pid, stopped, time.time() - process.create_time())
+                return cls(pid, stopped, time.time() - process.create_time(), _mounts_elsewhere(process))
         except (psutil.Error, ValueError):
             pass
         return cls(pid)
@@ -106,6 +113,14 @@ class _Process:
         if self.pid is None:
             return "a process that cannot be told"
         return f"pid {self.pid}" + (" (stopped by a signal)" if self.stopped else "")
+
+
+def _mounts_elsewhere(process: psutil.Process) -> bool:
+    try:
+        theirs, ours = (os.readlink(f"/proc/{pid}/ns/mnt") for pid in (process.pid, "self"))
+    except OSError:
+        return False
+    return theirs != ours and VARIABLE not in process.environ()
 
 
 def _uptime(path: str) -> str:

@@ -1,6 +1,7 @@
 """What is said of a daemon that has a lock but no mount, or an odd one: real locks and mounts, made by the test."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from procview.check import daemon
 from procview.check.daemon import State
 from procview.check.findings import Severity
 from procview.lock import held
+from procview.mount_namespace import VARIABLE
 from procview.mounts import detach, mount, mount_table
-from tests.daemon.process import Place, needs_mount, place
+from tests.daemon.process import Place, eventually, needs_mount, place
 from tests.session import new_directory, remove_directory
 
 __all__ = ["place"]
@@ -66,6 +68,27 @@ def test_an_old_process_without_a_mount_is_broken(run: Path) -> None:
         service = look(run)
     assert (service.state, service.finding.severity) == (State.BROKEN, Severity.CRITICAL)
     assert service.finding.text == f"pid 1 runs, but nothing is mounted at {run}/fs"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a mount namespace")
+@pytest.mark.parametrize("is_told", [False, True])
+def test_one_that_mounts_where_nobody_sees_it_is_told_what_its_unit_lacks(run: Path, is_told: bool) -> None:
+    told = [f"{VARIABLE}=/proc/1/ns/mnt"] if is_told else []
+    with (
+        held(f"{run}/lock"),
+        subprocess.Popen(["unshare", "--mount", "env", *told, "sleep", "1000"]) as process,
+    ):
+        try:
+            eventually(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n", "the program")
+            (run / "lock").write_text(f"{process.pid}\n")
+            finding = look(run).finding
+        finally:
+            process.kill()
+    if is_told:
+        assert "is starting" in finding.text
+    else:
+        assert finding.text == f"pid {process.pid} mounts in a mount namespace of its own, where no container sees it"
+        assert f"Environment={VARIABLE}=/proc/1/ns/mnt" in (finding.advice or "")
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "-1", "99999999999999999999", "1234567890"])
