@@ -1,6 +1,6 @@
 """What is installed for each container engine: a table of engines, their files, and how the files are rendered.
 
-Pure: text in, text out. The templates are the files under packaging/, which are valid as they are and have the default
+Pure: text in, text out, but that links of a program's path are followed. The templates are the files under packaging/, which are valid as they are and have the default
 paths in them. Rendering changes paths where they stand (in a JSON object, in a line of its own), not wherever they are.
 """
 
@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,6 +152,12 @@ def oci_hooks(site: Site) -> str:
 _EXEC = re.compile(r"^(Exec\w+=[-+]?)/usr/bin/procview (serve|leave|withdraw)( --unless-served| %n)?$", re.MULTILINE)
 
 
+_HIDDEN: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("ProtectHome=yes", "ProtectHome=read-only"): ("/home/", "/root/", "/run/user/"),
+    ("PrivateTmp=yes", "PrivateTmp=no"): ("/tmp/", "/var/tmp/"),  # noqa: S108 - it is a unit that hides them
+}
+"""Lines by which systemd hides these folders; and what stands there where the program, its interpreter or its
+configuration is in one of them."""
 _RUNTIME_DIRECTORY = re.compile(r"^RuntimeDirectory=procview\nRuntimeDirectoryPreserve=yes\n", re.MULTILINE)
 
 
@@ -166,6 +172,10 @@ def _render_unit(text: str, site: Site) -> str:
         made = f"ExecStartPre=+/usr/bin/env mkdir -p {_unit_word(site.run_directory)}"
         bound = f"{_quoted('-' + site.run_directory)}:{_quoted(site.run_directory)}"
         text = _RUNTIME_DIRECTORY.sub(lambda _: f"{made}\nBindPaths={bound}:norbind\n", text)
+    needed = [path for word in (*site.program, *site.options) for path in (word, os.path.realpath(word))]
+    for (line, instead), folders in _HIDDEN.items():
+        if any(path.startswith(folders) and path != site.run_directory for path in needed):
+            text = text.replace(f"\n{line}\n", f"\n{instead}\n")
     return text
 
 

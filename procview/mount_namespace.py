@@ -34,13 +34,15 @@ _here = _State()
 _path: str | None = None
 _theirs = -1
 _ours = -1
+_folder = -1
+"""The working directory, which setns(2) leaves for the root."""
 
 
 def choose(environment: Mapping[str, str] = os.environ) -> None:
     """Go by ``PROCVIEW_MOUNT_NAMESPACE`` from now on; before there are threads. Raises OSError, naming it, when that
     namespace cannot be entered and left again.
     """
-    global _path, _theirs, _ours
+    global _path, _theirs, _ours, _folder
     path = environment.get(VARIABLE)
     if path is None:
         return
@@ -54,6 +56,7 @@ def choose(environment: Mapping[str, str] = os.environ) -> None:
             os.close(ours)
             return
         _path, _theirs, _ours = path, theirs, ours
+        _folder = os.open(".", os.O_PATH | os.O_CLOEXEC)
         with where_views_are():
             pass
     except OSError as error:
@@ -94,6 +97,7 @@ def where_views_are() -> Iterator[None]:
     finally:
         _here.is_there = False
         _go(_ours)
+        os.fchdir(_folder)
 
 
 def _go(namespace: int) -> None:

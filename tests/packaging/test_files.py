@@ -204,6 +204,33 @@ def test_a_unit_for_another_run_directory_makes_that_and_may_write_there() -> No
     assert ("BindPaths", '"-/srv/a b":"/srv/a b":norbind') in lines
 
 
+@pytest.mark.parametrize(
+    ("program", "options", "homes", "tmp"),
+    [
+        ("/usr/bin/python3", (), "yes", "yes"),
+        ("/root/venv/bin/python", (), "read-only", "yes"),
+        ("/usr/bin/python3", ("--config", "/home/me/procview.toml"), "read-only", "yes"),
+        ("/tmp/venv/bin/python", (), "yes", "no"),
+        ("/usr/bin/python3", ("--run-directory", "/var/tmp/run"), "yes", "yes"),
+    ],
+)
+def test_a_unit_does_not_hide_what_its_own_program_needs(
+    program: str, options: tuple[str, ...], homes: str, tmp: str
+) -> None:
+    (file,) = engines.find("systemd").files
+    site = Site(run_directory="/var/tmp/run", program=(program, "-m", "procview"), options=options)
+    lines = unit_lines(file.render(template(UNIT), site))
+    assert ("ProtectHome", homes) in lines
+    assert ("PrivateTmp", tmp) in lines
+
+
+def test_a_unit_does_not_hide_the_interpreter_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "python").symlink_to("/root/.python/bin/python3")
+    (file,) = engines.find("systemd").files
+    lines = unit_lines(file.render(template(UNIT), Site(program=(str(tmp_path / "python"), "-m", "procview"))))
+    assert ("ProtectHome", "read-only") in lines
+
+
 def test_the_unit_says_what_the_daemon_needs() -> None:
     unit = dict(unit_lines(template(UNIT)))
     assert unit["Type"] == "notify"
