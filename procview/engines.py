@@ -1,7 +1,8 @@
 """What is installed for each container engine: a table of engines, their files, and how the files are rendered.
 
-Pure: text in, text out, but that links of a program's path are followed. The templates are the files under packaging/, which are valid as they are and have the default
-paths in them. Rendering changes paths where they stand (in a JSON object, in a line of its own), not wherever they are.
+Pure: text in, text out, but that links of a program's path are followed. The templates are the files under packaging/,
+which are valid as they are and have the default paths in them. Rendering changes paths where they stand (in a JSON
+object, in a line of its own), not wherever they are.
 """
 
 import functools

@@ -70,7 +70,7 @@ class Unit:
 def _within_reach(directory: Path) -> Iterator[str]:
     """What an installed procview has elsewhere, and the tests in folders for temporary files: program and file."""
     for path in {directory, Path(__file__).parents[2], Path(sys.prefix), Path(sys.base_prefix)}:
-        if str(path).startswith(("/tmp/", "/var/tmp/")):  # noqa: S108
+        if str(path).startswith(("/tmp/", "/var/tmp/")):
             yield f"BindReadOnlyPaths={path}:{path}:norbind\n"
 
 
