@@ -131,8 +131,8 @@ cdef int container_of(
 ) noexcept nogil:
     """Find the container of the thread ``pid`` (a number of the daemon's pid namespace). Returns a Placement.
 
-    With PLACED, ``found`` is counted: give it back with container_put; and ``number`` is that of the changes (``changes``)
-    since which there was none, or 0: nobody has asked. May search /proc, where the kernel does not
+    With PLACED, ``found`` is counted: give it back with container_put; and ``number`` is that (``changes``) since which
+    nothing has changed, or 0: nobody has asked. May search /proc, where the kernel does not
     translate pids and the container was not seen before.
     """
     cdef Asking asking

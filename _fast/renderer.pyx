@@ -157,8 +157,8 @@ cdef void count_fallback(Renderer *renderer, int reason) noexcept nogil:
 cdef int place_caller(
     Renderer *renderer, int pid, bint may_search, Container **container, uint64_t *number
 ) noexcept nogil:
-    """The container of a caller, counted, and ``number`` as container_of. Returns a Placement; with any but PLACED there
-    is none.
+    """The container of a caller, counted, and ``number`` as container_of. Returns a Placement; with any but PLACED
+    there is none.
     """
     cdef Text scratch
     cdef Text other

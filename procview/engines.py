@@ -174,9 +174,9 @@ def _render_unit(text: str, site: Site) -> str:
         bound = f"{_quoted('-' + site.run_directory)}:{_quoted(site.run_directory)}"
         text = _RUNTIME_DIRECTORY.sub(lambda _: f"{made}\nBindPaths={bound}:norbind\n", text)
     needed = [path for word in (*site.program, *site.options) for path in (word, os.path.realpath(word))]
-    for (line, instead), folders in _HIDDEN.items():
+    for (hiding, instead), folders in _HIDDEN.items():
         if any(path.startswith(folders) and path != site.run_directory for path in needed):
-            text = text.replace(f"\n{line}\n", f"\n{instead}\n")
+            text = text.replace(f"\n{hiding}\n", f"\n{instead}\n")
     return text
 
 
