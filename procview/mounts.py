@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from procview.mount_namespace import where_views_are
+
 FS_TYPE = "fuse.procview"
 SOURCE = "procview"
 
@@ -113,6 +115,7 @@ def mounts_at(path: str) -> list[MountEntry]:
     return [entry for entry in parse_mountinfo("\n".join(lines)) if entry.path == path]
 
 
+@where_views_are()
 def real_place(path: str) -> str:
     """``path`` as mountinfo has it, without links on the way. One in its last part stays, and can be refused."""
     parent, name = os.path.split(path)
