@@ -234,7 +234,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="FACTOR",
-        help="on an emulated machine: pauses, waits and the settings takeover_seconds and hang_seconds, so many times; "
+        help="on an emulated machine: pauses, waits, the watchdog, takeover_seconds and hang_seconds, so many times; "
         "nothing is said of stalls then",
     )
     parser.add_argument("--json", metavar="FILE", help="save the figures behind the tables")

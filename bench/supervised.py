@@ -16,6 +16,7 @@ from procview.lock import holder
 from procview.settings import Settings
 from procview.slots.publish import published, withdraw
 from procview.slots.skeleton import Skeleton
+from procview.supervisor.options import Options
 
 START_SECONDS = 60.0
 
@@ -72,6 +73,8 @@ def supervised(
     lines = [f"{name} = {value}\n" for name, value in seconds.items() if value is not None]
     config.write_text("".join(lines), encoding="utf-8")
     command = [*program, "supervise", "--steady-seconds", "0"]
+    if slow != 1:
+        command += ["--watchdog-seconds", str(Options().watchdog_seconds * slow)]
     command += ["--run-directory", str(run_directory), "--config", str(config)]
     environment = {key: value for key, value in os.environ.items() if key not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
     with log.open("wb") as output:
