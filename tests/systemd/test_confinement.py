@@ -50,3 +50,22 @@ def test_who_takes_the_daemon_over_gets_what_the_daemon_needs_and_no_more() -> N
         "/dev/fuse": "good",
         "a disk of the host's": "EPERM",
     }
+
+
+def test_a_drop_in_gives_the_daemon_the_hosts_mounts_back() -> None:
+    """That of docs/security.md, for hosts with so many mounts that a start takes long."""
+    page = (Path(__file__).parents[2] / "docs/security.md").read_text(encoding="utf-8")
+    lines = page.split("```\n[Service]\n")[1].split("```")[0].splitlines()
+    hardening = [line for line in shipped_unit.hardening() if not line.startswith("RuntimeDirectory")]
+
+    def mounts_of(*dropped_in: str) -> str:
+        done = subprocess.run(
+            ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={session.new_name()}.service",
+             *(f"--property={line}" for line in (*hardening, *dropped_in)), "readlink", "/proc/self/ns/mnt"],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patient(30), check=True,
+        )  # fmt: skip
+        return done.stdout.strip()
+
+    host = str(Path("/proc/1/ns/mnt").readlink())
+    assert mounts_of() != host
+    assert mounts_of(*lines) == host
