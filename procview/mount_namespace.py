@@ -2,8 +2,9 @@
 
 A service manager that shuts the daemon in (systemd's ProtectSystem= and its like) gives it a mount namespace of its
 own, and what is mounted there reaches no container. ``PROCVIEW_MOUNT_NAMESPACE`` names the one that containers receive
-from, such as ``/proc/1/ns/mnt``. A thread is in it for as long as it mounts, unmounts or reads the mount table, and for
-nothing else: to setns(2) a thread has to have a root directory of its own (unshare(2), CLONE_FS), and then goes alone.
+from, such as ``/proc/1/ns/mnt``. A thread is in it for as long as it opens /dev/fuse, mounts, unmounts or reads the
+mount table, and for little else: to setns(2) a thread has to have a root directory of its own (unshare(2), CLONE_FS),
+and then goes alone.
 
 Wants CAP_SYS_ADMIN and CAP_SYS_CHROOT. Without the variable, or where it names the daemon's own, nothing is done.
 """

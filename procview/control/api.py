@@ -171,7 +171,7 @@ def _told(result: Result, verb: str) -> Response:
     wrong = result.error or result.skipped
     if not result.failed and wrong is None:
         return Response.of(200, value)
-    # The unit's filter has no setns(2), and the hook program is a child of ours.
+    # The hook program is a child of ours, and has no more than the unit leaves us: too little for containers.
     advice = f"if this daemon may not enter containers (its unit forbids that), run procview {verb} on the host"
     return Response.of(409, {"error": wrong or "some files failed", "advice": advice, **value})
 

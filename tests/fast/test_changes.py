@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -197,10 +197,29 @@ def test_more_changes_than_the_kernel_tells_one_by_one() -> None:
         narrow.close()
 
 
+@contextlib.contextmanager
+def reading(step: Callable[[int], None], threads: int = 3) -> Iterator[None]:
+    """So many threads do ``step``, each with its own number, again and again until the context is left."""
+    stop = threading.Event()
+
+    def read(which: int) -> None:
+        while not stop.is_set():
+            step(which)
+
+    running = [threading.Thread(target=read, args=(which,)) for which in range(threads)]
+    for thread in running:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in running:
+            thread.join()
+
+
 @pytest.mark.parametrize("engine", ["anew", "watched"], indirect=True)
 def test_who_has_moved_somebody_sees_it_while_several_threads_read(engine: Engine) -> None:
     """Whatever they find in the queue at that moment, or have read before."""
-    stop = threading.Event()
     opened = [0, 0, 0]
     with (
         cgroup(new_name(), 100) as first,
@@ -208,16 +227,12 @@ def test_who_has_moved_somebody_sees_it_while_several_threads_read(engine: Engin
         two(first) as tids,
     ):
 
-        def read(which: int) -> None:
-            while not stop.is_set():
-                for tid in tids:
-                    engine.open(tid, "proc/stat")
-                    opened[which] += 1
+        def step(which: int) -> None:
+            for tid in tids:
+                engine.open(tid, "proc/stat")
+                opened[which] += 1
 
-        threads = [threading.Thread(target=read, args=(which,)) for which in range(len(opened))]
-        for thread in threads:
-            thread.start()
-        try:
+        with reading(step):
             deadline = time.monotonic() + 5
             moves = 0
             while time.monotonic() < deadline:
@@ -226,10 +241,6 @@ def test_who_has_moved_somebody_sees_it_while_several_threads_read(engine: Engin
                         move(tid, place)
                         assert seen(engine, tid) == (limit, None)
                         moves += 1
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
         assert moves >= 4
         assert min(opened) >= 4
 

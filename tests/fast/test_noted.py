@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,7 +12,7 @@ import pytest
 from tests.containers.cgroups import Cgroup, Limits, layout
 from tests.fast.test_callers import container, watched
 from tests.fast.test_cgroups import MIB, cgroup, total_mib
-from tests.fast.test_changes import known, reads_so_far
+from tests.fast.test_changes import known, reading, reads_so_far
 from tests.session import new_name
 
 pytest.importorskip("procview._fast.engine", reason="the engine is not built")
@@ -115,25 +114,16 @@ def test_a_limit_above_is_seen_at_the_next_open(engine: Engine) -> None:
 
 def test_who_has_written_a_limit_sees_it_while_several_threads_read(engine: Engine, inside: Cgroup, init: int) -> None:
     """Whatever they have begun to read before, or note afterwards."""
-    stop = threading.Event()
 
-    def read() -> None:
-        while not stop.is_set():
-            total_mib(engine.open(init, "proc/meminfo"))
+    def read(_which: int) -> None:
+        total_mib(engine.open(init, "proc/meminfo"))
 
-    threads = [threading.Thread(target=read) for _ in range(3)]
-    for thread in threads:
-        thread.start()
     written = 0
-    try:
+    with reading(read):
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             for mib in (64, 80):
                 inside.apply(Limits(memory_bytes=mib * MIB))
                 assert [total_mib(engine.open(init, "proc/meminfo")) for _ in range(3)] == [mib] * 3
                 written += 1
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
     assert written >= 4
