@@ -12,7 +12,7 @@ from tests.containers.cgroups import Limits
 from tests.containers.conftest import Start
 from tests.v2.conftest import NewGroup, StartInside
 from tests.v2.groups import ROOT, Group
-from tests.v2.inside import MIB, Inside, age_ticks, eventually
+from tests.v2.inside import MIB, Inside, age_ticks, eventually, settled
 
 USER, NICE, SYSTEM, IDLE, STEAL = 0, 1, 2, 3, 7
 USEC_PER_TICK = 10_000
@@ -179,13 +179,14 @@ def test_load_and_tasks_are_those_of_the_cgroup(new_group: NewGroup, start_insid
         eventually(lambda: float(other.read("proc/loadavg").split()[0]) > 0.1, "a load")
         # The tasks are those of the last sample, which may be older than the last of the newcomers.
         eventually(lambda: _tasks(other)[1] == group.number("pids.current"), "a sample with all of them")
-        one = other.read("proc/loadavg").split()[0]
-        running = _tasks(other)[0]
+        # Both views in one go: the next sample may find the reader itself asleep, or awake.
+        (running, total), stat = settled(lambda: _tasks(other), lambda: other.read("proc/stat"))
+        fields = dict(line.split()[:2] for line in stat.splitlines())
         assert 3 <= running <= 4
-        assert float(one) < 3
-        stat = dict(line.split()[:2] for line in other.read("proc/stat").splitlines())
-        assert int(stat["processes"]) == group.number("pids.current")
-        assert int(stat["procs_running"]) == running
+        assert total == group.number("pids.current")
+        assert int(fields["processes"]) == total
+        assert int(fields["procs_running"]) == running
+        assert float(other.read("proc/loadavg").split()[0]) < 3
         assert idle.read("proc/loadavg").split()[0] == "0.00"
     finally:
         other.stop()
