@@ -93,7 +93,7 @@ def test_a_child_holds_none_of_our_streams_and_dies_with_us() -> None:
         print(child.received()[0], child._pid, flush=True)
         os._exit(0)
     """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=10)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
     streams, _, pid = done.stdout.strip().rpartition(" ")
     assert streams == str(["/dev/null"] * 3)
     deadline = time.monotonic() + 10

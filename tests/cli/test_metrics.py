@@ -111,7 +111,7 @@ def test_prometheus_scrapes_it(place: Place, tmp_path: Path) -> None:
         own = f"127.0.0.1:{free.getsockname()[1]}"
     with _listening(place) as url:
         job = {"job_name": "procview", "static_configs": [{"targets": [url.split("/")[2]]}]}
-        (tmp_path / "prometheus.yml").write_text(json.dumps({"scrape_configs": [job | {"scrape_interval": "1s"}]}))
+        (tmp_path / "prometheus.yml").write_text(json.dumps({"scrape_configs": [job | {"scrape_interval": "5s"}]}))
         argv = [prometheus, f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
         with (
             (tmp_path / "log").open("wb") as log,

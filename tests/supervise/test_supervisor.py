@@ -19,6 +19,9 @@ from tests.timing import patient
 
 Keeper = Callable[..., Supervised]
 
+WATCHDOG_SECONDS = patient(2)
+"""Three times as long as what feeds it sleeps: no busy machine shall take its place."""
+
 
 @pytest.mark.parametrize("standby", [True, False])
 def test_what_a_killed_daemon_kept_is_found_by_the_next_one(keeper: Keeper, standby: bool) -> None:
@@ -117,7 +120,7 @@ def test_a_daemon_that_does_not_end_is_killed(keeper: Keeper, tmp_path: Path) ->
 def test_told_to_end_while_it_waits_to_start_the_daemon_it_ends(keeper: Keeper, tmp_path: Path) -> None:
     (tmp_path / "crash").touch()
     ours = keeper()
-    ours.says("started again in 0.4 s")
+    ours.says(f"started again in {DELAYS_SECONDS[-3]:g} s")
     ours.send(signal.SIGTERM)
     assert ours.ends() == 0
 
@@ -160,17 +163,17 @@ def test_a_successor_that_dies_before_its_parent_is_missed(keeper: Keeper) -> No
 
 
 def test_one_that_does_not_feed_its_watchdog_is_killed(keeper: Keeper, tmp_path: Path) -> None:
-    ours = keeper(watchdog_seconds=0.6)
+    ours = keeper(watchdog_seconds=WATCHDOG_SECONDS)
     ours.starts(1)
-    time.sleep(patient(1.5))
+    time.sleep(WATCHDOG_SECONDS * 1.5)
     assert len(ours.lines("starts")) == 1, ours.said
     (tmp_path / "starve").touch()
-    ours.says("has not fed its watchdog for 0.6 s: killed")
+    ours.says(f"has not fed its watchdog for {WATCHDOG_SECONDS:g} s: killed")
     ours.starts(2)
 
 
 def test_one_that_is_stopped_is_killed_too(keeper: Keeper) -> None:
-    ours = keeper(watchdog_seconds=0.6)
+    ours = keeper(watchdog_seconds=WATCHDOG_SECONDS)
     ours.starts(1)
     os.kill(ours.main(), signal.SIGSTOP)
     ours.starts(2)
@@ -274,23 +277,31 @@ import os, sys, time
 from pathlib import Path
 from procview.notify import Notifier
 notifier = Notifier.from_environment()
+pipes = []
 for name, more in (("polled", ()), ("kept", ("FDPOLL=0",))):
     ours, its = os.pipe()
     notifier.send("FDSTORE=1", f"FDNAME={name}", *more, descriptors=[ours])
+    pipes.append(os.readlink(f"/proc/self/fd/{ours}"))
     os.close(its)
 notifier.send("READY=1")
-Path(sys.argv[1], "starts").open("a").write(f"{os.getpid()} {os.environ.get('LISTEN_FDNAMES')}\\n")
+words = os.getpid(), os.environ.get("LISTEN_FDNAMES"), *pipes
+Path(sys.argv[1], "starts").open("a").write(" ".join(map(str, words)) + "\\n")
 time.sleep(1000)
 """
     ours = keeper(sys.executable, "-c", code, str(tmp_path), standby=False)
-    ours.starts(1)
-    time.sleep(0.3)
+    polled, kept = ours.starts(1)[0][2:]
+
+    def closed() -> bool:
+        held = [name for _, name in descriptors(ours.pid)]
+        return kept in held and polled not in held
+
+    eventually(closed, "the end of what is polled")
     ours.kill_main()
     assert ours.starts(2)[1][1] == "kept"
 
 
 def test_its_death_leaves_a_daemon_that_goes_on(keeper: Keeper) -> None:
-    ours = keeper(watchdog_seconds=0.6)
+    ours = keeper(watchdog_seconds=WATCHDOG_SECONDS)
     ours.starts(1)
     main, standby = psutil.Process(ours.main()), ours.warm()
     ours.send(signal.SIGKILL)
@@ -299,7 +310,7 @@ def test_its_death_leaves_a_daemon_that_goes_on(keeper: Keeper) -> None:
     ours.says("NOTIFY_SOCKET does not take messages")
     assert main.is_running()
     assert main.status() != psutil.STATUS_ZOMBIE
-    time.sleep(0.5)
+    time.sleep(WATCHDOG_SECONDS)
     assert ours.said.count("NOTIFY_SOCKET") == 1, "it says so once"
     assert not list(Path("/run").glob("procview-*"))
 
@@ -340,7 +351,7 @@ def test_under_a_service_manager_it_tells_what_the_daemon_tells(keeper: Keeper, 
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(tmp_path / "manager"))
     manager.settimeout(patient(20))
-    environment = {"NOTIFY_SOCKET": str(tmp_path / "manager"), "WATCHDOG_USEC": "400000", "LISTEN_FDS": "1"}
+    environment = {"NOTIFY_SOCKET": str(tmp_path / "manager"), "WATCHDOG_USEC": f"{WATCHDOG_SECONDS * 1e6:.0f}", "LISTEN_FDS": "1"}
     ours = keeper(environment=environment)
     heard: list[str] = []
 
