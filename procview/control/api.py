@@ -171,8 +171,8 @@ def _told(result: Result, verb: str) -> Response:
     wrong = result.error or result.skipped
     if not result.failed and wrong is None:
         return Response.of(200, value)
-    # The hook program is a child of ours, and has no more than the unit leaves us: too little for containers.
-    advice = f"if this daemon may not enter containers (its unit forbids that), run procview {verb} on the host"
+    # The hook program is a child of ours and may do what we may: all it needs under the shipped unit, less elsewhere.
+    advice = f"if this daemon may not enter containers (a unit of your own?), run procview {verb} on the host"
     return Response.of(409, {"error": wrong or "some files failed", "advice": advice, **value})
 
 

@@ -351,7 +351,11 @@ def test_under_a_service_manager_it_tells_what_the_daemon_tells(keeper: Keeper, 
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(tmp_path / "manager"))
     manager.settimeout(patient(20))
-    environment = {"NOTIFY_SOCKET": str(tmp_path / "manager"), "WATCHDOG_USEC": f"{WATCHDOG_SECONDS * 1e6:.0f}", "LISTEN_FDS": "1"}
+    environment = {
+        "NOTIFY_SOCKET": str(tmp_path / "manager"),
+        "WATCHDOG_USEC": f"{WATCHDOG_SECONDS * 1e6:.0f}",
+        "LISTEN_FDS": "1",
+    }
     ours = keeper(environment=environment)
     heard: list[str] = []
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from procview import engines
-from procview.mounts import mount_table
+from procview.mounts import mount_table, parse_mountinfo
 from procview.shipped import packaging_file
 from procview.slots.publish import published
 from procview.slots.skeleton import Skeleton
@@ -143,20 +143,33 @@ def test_what_the_unit_leaves_it_is_enough_to_tell_who_reads(unit: Unit, users: 
         service.stop()
 
 
-def test_it_may_not_enter_a_container_and_says_what_to_do(unit: Unit) -> None:
-    argv = ["unshare", "--pid", "--mount", "--fork", "--kill-child", "sleep", "infinity"]
+@pytest.mark.parametrize("users", [[], ["--user", "--map-root-user"]], ids=["host_users", "own_users"])
+def test_it_attaches_a_container_and_detaches_it(unit: Unit, users: list[str]) -> None:
+    argv = ["unshare", *users, "--pid", "--mount-proc", "--fork", "--kill-child", "sleep", "infinity"]
     with subprocess.Popen(argv) as outer:
         try:
             parent = psutil.Process(outer.pid)
             eventually(parent.children, "the container's init")
             (init,) = parent.children()
+            eventually(lambda: init.name() == "sleep", "its own /proc")
             control = unit.directory / "run/control.sock"
             eventually(control.exists, "the control socket")  # it comes after READY=1
-            reply = ask(control, f"/v1/containers/{init.pid}/attach", "POST")
+            attached = ask(control, f"/v1/containers/{init.pid}/attach", "POST")
+            inside = kinds_of_meminfo(init.pid)
+            detached = ask(control, f"/v1/containers/{init.pid}/detach", "POST")
+            after = kinds_of_meminfo(init.pid)
         finally:
             outer.kill()
-    assert (reply.status, reply.json["init_pid"]) == (409, init.pid)
-    assert reply.json["advice"].endswith("run procview attach on the host")
+    assert (attached.status, attached.json["init_pid"]) == (200, init.pid), attached.json
+    assert attached.json["files"]["proc/meminfo"] == "attached"
+    assert inside == ["proc", "fuse.procview"]
+    assert (detached.status, after) == (200, []), detached.json
+
+
+def kinds_of_meminfo(pid: int) -> list[str]:
+    """What is mounted over /proc/meminfo where this process is, the slot first."""
+    lines = Path(f"/proc/{pid}/mountinfo").read_text(encoding="utf-8")
+    return [entry.fs_type for entry in parse_mountinfo(lines) if entry.path == "/proc/meminfo"]
 
 
 def test_reload_reads_the_configuration_again(unit: Unit) -> None:
