@@ -9,11 +9,29 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, Phase, settings
 
 from tests import lane
 from tests import session as this_run
 from tests.containers import cgroups, engines
 from tests.timing import patient
+
+EXAMPLES = os.environ.get("PROCVIEW_EXAMPLES")
+"""Set it to look for more: so many examples to a test, other ones in each run."""
+
+settings.register_profile(
+    "procview",
+    max_examples=int(EXAMPLES or "100"),
+    deadline=None,
+    # else the same examples in every run: red or green must not depend on luck
+    derandomize=EXAMPLES is None,
+    database=None,
+    # explaining a failure takes minutes with trees on disk
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    report_multiple_bugs=False,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)
+settings.load_profile("procview")
 
 _before = pytest.StashKey[this_run.Leftovers]()
 _left = pytest.StashKey[list[str]]()

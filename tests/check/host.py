@@ -1,6 +1,5 @@
 """A host to look at: a daemon and an installation of a test's own, containers of unshare(1), and the command."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -37,6 +36,13 @@ class Done:
     @property
     def first(self) -> str:
         return self.output.splitlines()[0]
+
+    def may_be_of_a_busy_machine(self) -> bool:
+        """A stopped daemon stays stopped; all else that takes too long may not the next time."""
+        slow = ("was not answered within", "no time was left", "does not answer who reads")
+        return "no time left" in self.output or (
+            "(stopped by a signal)" not in self.output and any(words in self.output for words in slow)
+        )
 
     def lines(self, *words: str) -> list[str]:
         """The lines with all of ``words`` in them."""
@@ -104,10 +110,15 @@ class Host:
         assert not [result for result in results if result.failed], results
 
     def check(self, *arguments: str) -> Done:
-        """Run the command on this host's containers only; there may be others on the machine. Asserts the time."""
+        """Run the command on this host's containers only; there may be others on the machine. Asserts the time.
+
+        It mends nothing, so it may look again, where the machine itself can have kept it or the daemon from running.
+        """
         ignored = [argument for pattern in names_other_than(self.name) for argument in ("--ignore", pattern)]
-        return check("--run-directory", str(self.place.run_directory), "--config", str(self.place.config),
-                     "--prefix", str(self.prefix), *ignored, *arguments)  # fmt: skip
+        words = ["--run-directory", str(self.place.run_directory), "--config", str(self.place.config),
+                 "--prefix", str(self.prefix), *ignored, *arguments]  # fmt: skip
+        done = check(*words)
+        return check(*words) if done.may_be_of_a_busy_machine() else done
 
     def clean_up(self) -> None:
         for process in self.started:
@@ -133,7 +144,15 @@ def names_other_than(name: str) -> Iterator[str]:
 
 
 def check(*arguments: str, **options: Any) -> Done:
-    """``procview check`` as a process of its own, which must end in time."""
+    """``procview check`` as a process of its own, which must end in time: what is always too slow is so twice."""
+    done = _checked(*arguments, **options)
+    if done.seconds >= LIMIT_SECONDS:
+        done = _checked(*arguments, **options)
+    assert done.seconds < LIMIT_SECONDS, done.output
+    return done
+
+
+def _checked(*arguments: str, **options: Any) -> Done:
     start = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "procview", "check", *arguments],
@@ -141,11 +160,9 @@ def check(*arguments: str, **options: Any) -> Done:
     )  # fmt: skip
     seconds = time.monotonic() - start
     assert done.stderr == ""
-    assert seconds < LIMIT_SECONDS, done.stdout
     return Done(done.returncode, done.stdout, seconds)
 
 
 def wait_for_withdrawal(host: Host) -> None:
     """Until the guard has taken the views away."""
-    own = Path(f"/proc/{os.getpid()}/mountinfo")
-    eventually(lambda: f"{host.place.run_directory}/ctl/proc/meminfo" not in own.read_text(), "the withdrawal")
+    eventually(lambda: not host.place.ours(), "the withdrawal")

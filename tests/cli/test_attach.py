@@ -455,7 +455,7 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Program:
     """Use another hook program: ANSWERING and what is given."""
     path = tmp_path / "hook"
     monkeypatch.setattr(attaching, "hook_program", lambda: str(path))
-    monkeypatch.setattr(attaching, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(attaching, "SILENCE_SECONDS", 30.0)
     return lambda text: void(path.write_text(ANSWERING + text))
 
 
@@ -499,7 +499,10 @@ def test_many_containers_go_in_batches_and_keep_their_order(
     assert [result.files["proc/stat"] for result in results] == [f"failed: {' '.join(batch)}" for batch in batches]
 
 
-def test_one_at_which_it_falls_silent_is_to_blame_and_the_others_are_done(program: Program, living: Living) -> None:
+def test_one_at_which_it_falls_silent_is_to_blame_and_the_others_are_done(
+    program: Program, living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attaching, "SILENCE_SECONDS", 3.0)
     several = living(3)
     program(f"""
 import time
@@ -508,7 +511,7 @@ for pid in pids:
     answer(pid)
 """)
     results = attaching.attach(NOWHERE, several)
-    assert errors(results) == [None, "the hook program said nothing for 1 s", None]
+    assert errors(results) == [None, "the hook program said nothing for 3 s", None]
     assert [result.failed for result in results] == [False, True, False]
 
 

@@ -78,4 +78,4 @@ class TestDaemon:
             assert done.stdout == f"the daemon (pid {before}) has ended, and {UNIT} is to start again\n"
             served.will_serve(than=before)
             assert published(Skeleton(str(place.run_directory))) == views
-            assert "(the standby), with 2 descriptors kept for it" in served.said
+            served.says("(the standby), with 2 descriptors kept for it")

@@ -1,6 +1,7 @@
 """HTTP as clients get it wrong: slow, huge, malformed, too many. Against the real server, with a plain answer."""
 
 import contextlib
+import gc
 import os
 import socket
 import threading
@@ -114,7 +115,7 @@ def test_who_ends_in_the_middle_is_forgotten(served: _Served) -> None:
 
 
 def test_who_is_slow_is_closed(served: _Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(server, "REQUEST_SECONDS", 2.0)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as slow:
         slow.settimeout(patient(10))
         slow.connect(str(served.path))
@@ -147,6 +148,7 @@ def test_more_connections_than_there_may_be_are_refused_and_root_gets_in(
 
 @pytest.mark.slow
 def test_ten_thousand_clients_are_answered_or_refused_and_nothing_is_left(served: _Served) -> None:
+    gc.collect()
     descriptors = len(os.listdir("/proc/self/fd"))
     outcomes = set()
     for _ in range(1000):
@@ -162,7 +164,7 @@ def test_ten_thousand_clients_are_answered_or_refused_and_nothing_is_left(served
     assert outcomes <= {b"HTTP/1.1 200", b"HTTP/1.1 503"}
     assert b"HTTP/1.1 200" in outcomes
     # Who came last may still be in the listener's queue, of which the server knows nothing yet.
-    eventually(lambda: len(os.listdir("/proc/self/fd")) == descriptors, "no descriptor of a client left")
+    eventually(lambda: len(os.listdir("/proc/self/fd")) <= descriptors, "no descriptor of a client left")
     eventually(lambda: served.server.counters()["open"] == 0, "none open")
     assert ask(served.path, "/").status == 200
 

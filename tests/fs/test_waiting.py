@@ -33,8 +33,11 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-def test_a_request_that_follows_soon_takes_no_pass_through_trio(pipe: tuple[int, int], passes: list[int]) -> None:
+def test_a_request_that_follows_soon_takes_no_pass_through_trio(
+    pipe: tuple[int, int], passes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main() -> None:
+        monkeypatch.setattr(waiting, "TURN_SECONDS", 60)
         lowlevel = _Lowlevel(lambda: False)
         os.write(pipe[1], b"x")
         await lowlevel.wait_readable(pipe[0])
