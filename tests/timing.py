@@ -6,6 +6,7 @@ that are not procview's. tests/guest says so in the environment, and all bounds 
 """
 
 import os
+from pathlib import Path
 
 VARIABLE = "PROCVIEW_TEST_TIME_FACTOR"
 EMULATED = 10
@@ -21,6 +22,24 @@ def paced_settings() -> str:
     has ten seconds.
     """
     return "" if FACTOR == 1 else f"hang_seconds = {patient(0.4)}\n"
+
+
+def unhurried_settings() -> str:
+    """For the daemons of tests that are not about hangs: a pause of a busy machine is none. Elsewhere than on real
+    machines paced_settings() has the key already.
+    """
+    return "hang_seconds = 20\n" if FACTOR == 1 else ""
+
+
+def waited_seconds() -> float:
+    """How long, since the machine was booted, somebody on it has waited for a processor: what a bound of a second may
+    be longer for between two of them, as nobody can be quicker than the kernel lets it.
+    """
+    try:
+        text = Path("/proc/pressure/cpu").read_text(encoding="ascii")
+    except OSError:  # a kernel without
+        return 0.0
+    return int(text.split("total=")[1].split()[0]) / 1e6
 
 
 def patient(seconds: float) -> float:

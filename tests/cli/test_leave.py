@@ -73,7 +73,7 @@ class TestDaemon:
     def test_for_a_restart_it_leaves_all_to_the_next_one(self, place: Place, tmp_path: Path, kind: str) -> None:
         with supervised(place) as served:
             served.warm()
-            before, views = served.daemon(), published(Skeleton(str(place.run_directory)))
+            before, views = served.will_serve(), published(Skeleton(str(place.run_directory)))
             done = _leave(place, tmp_path, _job(kind))
             assert done.stdout == f"the daemon (pid {before}) has ended, and {UNIT} is to start again\n"
             served.will_serve(than=before)

@@ -184,7 +184,9 @@ def test_idle_means_idle(place: Place) -> None:
     def settled() -> bool:
         before = switches()
         time.sleep(0.2)
-        return switches() == before
+        threads = Path(f"/proc/{daemon.process.pid}/task").glob("*/status")
+        sleep = all("\nState:\tS" in thread.read_text() for thread in threads)
+        return sleep and switches() == before
 
     eventually(settled, "the end of the last request")
     before = switches()

@@ -81,7 +81,10 @@ def test_a_successor_is_shut_in_as_well_and_takes_over(daemon: Daemon) -> None:
     before = views(daemon)
     daemon.process.send_signal(signal.SIGUSR2)
     daemon.process.wait(patient(30))
-    successor = int((daemon.run_directory / "lock").read_text(encoding="ascii"))
+    lock = daemon.run_directory / "lock"
+    # The successor has it only some time after the predecessor has let go.
+    eventually(lambda: lock.exists() and lock.read_text(encoding="ascii").strip(), "the successor's lock")
+    successor = int(lock.read_text(encoding="ascii"))
     try:
         assert views(daemon).keys() == before.keys()
         assert set(views(daemon).values()).isdisjoint(before.values())
@@ -95,8 +98,11 @@ def test_a_successor_is_shut_in_as_well_and_takes_over(daemon: Daemon) -> None:
 
 
 def test_what_a_dead_one_left_mounted_is_removed(daemon: Daemon) -> None:
-    guard(daemon.process.pid).kill()
+    watching = guard(daemon.process.pid)
+    watching.suspend()  # killed first, it would be started again
     daemon.kill()
+    watching.kill()
+    watching.wait(patient(20))
     assert views(daemon)
     daemon.start_again()
     assert read(daemon).startswith("MemTotal:")

@@ -16,12 +16,14 @@ from procview.mounts import mount_table, top_mount
 from procview.slots.publish import published
 from procview.slots.skeleton import Skeleton
 from tests.daemon.process import Place, eventually, needs_mount
-from tests.timing import patient
+from tests.timing import patient, waited_seconds
 
 pytestmark = needs_mount
 
 SECOND = patient(1)
-"""What a container may wait for the host's values, whatever has happened to the daemon."""
+"""What a container may wait for the host's values, whatever has happened to the daemon, on a machine with processors to
+spare; on a busy one what is waited for them comes on top.
+"""
 NAMES = [
     *(f"proc/{name}" for name in ("cpuinfo", "diskstats", "loadavg", "meminfo", "partitions", "stat", "uptime")),
     "sys/devices/system/cpu",
@@ -101,14 +103,16 @@ def test_a_planned_stop_is_noticed_by_no_reader(place: Place, reader: Callable[[
 def test_sigkill_gives_the_hosts_files_back_at_once(place: Place, reader: Callable[[], Reader]) -> None:
     daemon = place.start()
     reading = reader()
+    before = waited_seconds()
     daemon.process.kill()
     died = time.monotonic()
     daemon.process.wait()
     eventually(lambda: nothing_is_published(place), "the withdrawal")
     reading.end()
+    bound = SECOND + waited_seconds() - before
     eventually(lambda: not place.ours(), "the end of its mount")  # which would give errors to df
-    assert all(when < died + SECOND for when, _ in reading.failures)
-    assert reading.longest_seconds < SECOND
+    assert all(when < died + bound for when, _ in reading.failures)
+    assert reading.longest_seconds < bound
     daemon.says("the daemon has died: ")
     place.start()
     assert is_published(place)
@@ -117,12 +121,14 @@ def test_sigkill_gives_the_hosts_files_back_at_once(place: Place, reader: Callab
 def test_a_hang_ends_within_a_second(place: Place, reader: Callable[[], Reader]) -> None:
     daemon = place.start()
     reading = reader()
+    before = waited_seconds()
     daemon.process.send_signal(signal.SIGSTOP)
     stopped = time.monotonic()
     eventually(lambda: nothing_is_published(place), "the withdrawal")
     reading.end()
-    assert reading.longest_seconds < SECOND
-    assert all(when < stopped + SECOND for when, _ in reading.failures)
+    bound = SECOND + waited_seconds() - before
+    assert reading.longest_seconds < bound
+    assert all(when < stopped + bound for when, _ in reading.failures)
     # Without its connection it is of no use: a service manager starts it again.
     assert daemon.ends() == -signal.SIGKILL
     assert "the guard has ended" not in daemon.said
@@ -392,10 +398,12 @@ def moves_beneath() -> bool:
 
 def test_a_successor_takes_over_without_a_gap(place: Place) -> None:
     first = place.start()
+    first.says("control socket: ")
     watcher = Watcher(place)
     first.process.send_signal(signal.SIGUSR2)
     assert first.ends() == 0, first.said
-    first.says(f"pid {first.process.pid} is told to end: its views are replaced")
+    told = f"pid {first.process.pid} is told to end: its views are replaced"
+    eventually(lambda: told in first.said, told)
     eventually(lambda: first.said.count("serving ") == 2, "the successor")
     second = psutil.Process(int((place.run_directory / "lock").read_text()))
     try:

@@ -15,6 +15,11 @@ from tests.session import mounts
 _PLACES = ("/usr/libexec", "/usr/lib/qemu")
 """Where distributions have virtiofsd: a package of its own, or part of QEMU until version 7."""
 _SECONDS = 10.0
+_WITHOUT_VIEWS = r"""
+sed -n 's/^\([^ ]* \)\{4\}\([^ ]*\) .* - fuse\.procview .*/\2/p' /proc/self/mountinfo | tac |
+while read -r at; do umount -lci "$at" || :; done
+"""
+"""The mounts of tests that run meanwhile would live on in a namespace of ours; no daemon is asked anything (-c)."""
 WITH_US = ("setpriv", "--pdeathsig", "KILL")
 """A prefix: the program does not outlive the one that started it, however that ends."""
 
@@ -58,7 +63,7 @@ def _served(
     """Serve ``source``, bound to a place of its own where the host does not see it, until the context is left."""
     seen, socket, log = (directory / f"{tag}{suffix}" for suffix in ("", ".socket", ".log"))
     seen.mkdir()
-    steps = ["set -e"]
+    steps = ["set -e", _WITHOUT_VIEWS]
     for place, path in {Path("/"): source, **binds}.items():
         bound = shlex.quote(str(seen / place.relative_to("/")))
         steps += [f"mount --bind {shlex.quote(str(path))} {bound}", f"mount -o {options} {bound}"]

@@ -125,7 +125,8 @@ class HookProcess:
         return self.directory / "hook.log"
 
     def argv(self, *options: str) -> list[str]:
-        return [hook_program(), "--run-directory", str(self.run_directory), "--log", str(self.log), *options]
+        return [hook_program(), "--run-directory", str(self.run_directory), "--log", str(self.log),
+                "--deadline", f"{patient(10):g}", *options]  # fmt: skip
 
     def says(self) -> list[str]:
         """The lines in its log since the last time, without date and process."""

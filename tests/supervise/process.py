@@ -73,7 +73,7 @@ class Supervised:
         found: list[psutil.Process] = []
         with contextlib.suppress(psutil.NoSuchProcess):
             found = self._ours.children(recursive=True)
-        return found
+        return sorted(found, key=psutil.Process.create_time)  # numbers are used again, and begin anew
 
     def waiting(self) -> list[psutil.Process]:
         """The children that wait for a word, the one that was executed first, and what it has forked."""

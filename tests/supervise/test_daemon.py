@@ -18,7 +18,7 @@ from procview.slots.skeleton import Skeleton
 from tests import lane
 from tests.daemon.process import Place, eventually, needs_mount
 from tests.supervise.process import Supervised, end_all, has_ended
-from tests.timing import patient
+from tests.timing import patient, waited_seconds
 
 pytestmark = needs_mount
 
@@ -67,7 +67,7 @@ class Served(Supervised):
         return self.daemon()
 
 
-PATIENT = f"takeover_seconds = {patient(5)}\n"
+PATIENT = f"takeover_seconds = {patient(5)}\nhang_seconds = {patient(30)}\n"
 """Where the guard is not what is tested, it shall not be quicker than a supervisor that has to wait for a processor."""
 
 
@@ -101,18 +101,25 @@ def served(place: Place, request: pytest.FixtureRequest) -> Iterator[Served]:
 
 
 STEADY = pytest.mark.parametrize("served", [["--steady-seconds", "0"]], indirect=True, ids=["steady"])
-WATCHED = pytest.mark.parametrize("served", [["--watchdog-seconds", "1"]], indirect=True, ids=["watched"])
+WATCHDOG_SECONDS = patient(4)
+WATCHED = pytest.mark.parametrize(
+    "served", [["--watchdog-seconds", f"{WATCHDOG_SECONDS:g}"]], indirect=True, ids=["watched"]
+)
+UNWATCHED = pytest.mark.parametrize("served", [["--watchdog-seconds", "0"]], indirect=True, ids=["unwatched"])
+"""So that no process asks the daemon a question now and then, which would be one more child."""
 
 
 @STEADY
 def test_a_killed_daemon_is_followed_by_the_standby_and_views_come_back(served: Served) -> None:
     for _ in range(5):
-        waiting = served.all_warm()[0].pid  # so the daemon is ready, and its end no crash at the start
+        served.all_warm()  # so the daemon is ready, and its end no crash at the start
         before = served.will_serve()
+        waiting = {child.pid for child in served.children()}
+        waited = waited_seconds()
         died = time.monotonic()
         os.kill(before, signal.SIGKILL)
-        assert served.will_serve(than=before) == waiting
-        assert time.monotonic() < died + SECOND
+        assert served.will_serve(than=before) in waiting
+        assert time.monotonic() < died + SECOND + waited_seconds() - waited
     kept = 2 if lane.continues() else 0
     assert served.said.count(f"(the standby), with {kept} descriptors") == 5
     assert served.said.count("is served by another procview") == 0
@@ -120,6 +127,7 @@ def test_a_killed_daemon_is_followed_by_the_standby_and_views_come_back(served: 
     assert served.ends() == 0
 
 
+@UNWATCHED
 def test_sigterm_ends_all_and_leaves_nothing_but_the_slots(served: Served) -> None:
     served.all_warm()
     children = served.children()
@@ -136,7 +144,7 @@ def test_sigterm_ends_all_and_leaves_nothing_but_the_slots(served: Served) -> No
 def test_a_standby_reads_the_configuration_when_it_goes(served: Served) -> None:
     served.warm()
     served.place.config.write_text('log_level = "debug"\nnonsense = 1\n')
-    before = served.daemon()
+    before = served.will_serve()
     os.kill(before, signal.SIGKILL)
     served.says(f"{served.place.config}:2: unknown key 'nonsense'")
     served.place.config.write_text("")
@@ -145,7 +153,7 @@ def test_a_standby_reads_the_configuration_when_it_goes(served: Served) -> None:
 
 def test_sighup_exchanges_the_daemon_and_containers_keep_their_views(served: Served) -> None:
     served.warm()
-    before = served.daemon()
+    before = served.will_serve()
     served.place.config.write_text('log_level = "debug"\n')
     served.send(signal.SIGHUP)
     while not served.serves(than=before):
@@ -162,7 +170,7 @@ def test_sighup_exchanges_the_daemon_and_containers_keep_their_views(served: Ser
 
 def test_sighup_with_a_bad_configuration_exchanges_nothing(served: Served) -> None:
     served.warm()
-    before = served.daemon()
+    before = served.will_serve()
     served.place.config.write_text("\ncpus = 7\n")
     served.send(signal.SIGHUP)
     served.says(f"configuration not reloaded, and the daemon not exchanged: {served.place.config}:2: cpus = 7")
@@ -174,16 +182,16 @@ def test_sighup_with_a_bad_configuration_exchanges_nothing(served: Served) -> No
 @WATCHED
 def test_a_daemon_that_hangs_is_killed_and_followed_by_another(served: Served) -> None:
     served.warm()  # so the daemon has said that it is ready, and has a watchdog
-    before = served.daemon()
+    before = served.will_serve()
     os.kill(before, signal.SIGSTOP)
-    served.says("has not fed its watchdog for 1 s: killed")
+    served.says(f"has not fed its watchdog for {WATCHDOG_SECONDS:g} s: killed")
     served.will_serve(than=before)
 
 
 @WATCHED
 def test_when_the_supervisor_dies_the_daemon_goes_on(served: Served) -> None:
     standby = served.warm()
-    daemon = psutil.Process(served.daemon())
+    daemon = psutil.Process(served.will_serve())
     served.send(signal.SIGKILL)
     served.process.wait()
     eventually(lambda: has_ended(standby), "the standby's end")
@@ -195,7 +203,7 @@ def test_when_the_supervisor_dies_the_daemon_goes_on(served: Served) -> None:
 
 
 def test_the_next_supervisor_takes_over_from_a_daemon_that_has_lost_its_own(served: Served) -> None:
-    orphan = served.daemon()
+    orphan = served.will_serve()
     daemon = psutil.Process(orphan)
     served.send(signal.SIGKILL)
     served.process.wait()

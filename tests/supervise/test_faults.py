@@ -58,7 +58,7 @@ def test_a_death_with_a_request_in_hand_is_noticed_by_no_reader(
     with serving() as served, three_readers_notice_nothing(place, tmp_path):
         for _ in range(3):
             served.warm()
-            before = served.daemon()
+            before = served.will_serve()
             _arm(faults, point, "die")
             _happens(faults, point)
             served.will_serve(than=before)
@@ -72,9 +72,10 @@ def test_a_death_in_the_middle_of_a_takeover_is_noticed_by_no_reader(
 ) -> None:
     with serving() as served, three_readers_notice_nothing(place, tmp_path):
         for _ in range(3):
-            waiting = served.warm().pid
+            waiting = served.all_warm()[0].pid
+            before = served.will_serve()
             _arm(faults, point, "die")
-            os.kill(served.daemon(), signal.SIGKILL)
+            os.kill(before, signal.SIGKILL)
             _happens(faults, point)
             served.will_serve(than=waiting)
     assert "cannot be gone on with" not in served.said
@@ -88,7 +89,7 @@ def test_a_takeover_that_fails_is_followed_by_a_new_connection(
     with serving() as served:
         served.warm()
         _arm(faults, point, "fail")
-        before = served.daemon()
+        before = served.will_serve()
         os.kill(before, signal.SIGKILL)
         _happens(faults, point)
         served.will_serve(than=before)
@@ -101,11 +102,11 @@ def test_a_thread_that_is_stuck_with_a_request_is_found_by_the_watchdog(
 ) -> None:
     """All others are answered meanwhile, and who asks the file system a question gets an answer."""
     with (
-        serving("--watchdog-seconds", str(patient(2))) as served,
+        serving("--watchdog-seconds", str(patient(6))) as served,
         three_readers_notice_nothing(place, tmp_path),
     ):
         served.warm()
-        before = served.daemon()
+        before = served.will_serve()
         _arm(faults, "read", "hang")
         served.says("a thread has the request in hand that it had before")
         served.will_serve(than=before)

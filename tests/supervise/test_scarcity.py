@@ -49,7 +49,7 @@ def test_when_the_oom_killer_takes_the_daemon_no_reader_notices(
     served: Served, place: Place, cgroup: Cgroup, tmp_path: Path
 ) -> None:
     served.warm()
-    before = served.daemon()
+    before = served.will_serve()
     cgroup.apply(Limits(memory_bytes=64 * _MIB))
     hog = subprocess.Popen([sys.executable, "-I", "-S", "-c", _HOG], stdin=subprocess.PIPE)
     assert hog.stdin is not None
@@ -116,7 +116,7 @@ def test_what_fills_the_run_directory_later_hurts_neither_the_daemon_nor_the_nex
         _fill(small.run_directory)
         for _ in range(2):
             served.all_warm()
-            before = served.daemon()
+            before = served.will_serve()
             os.kill(before, signal.SIGKILL)
             served.will_serve(than=before)
         served.all_warm()

@@ -26,7 +26,7 @@ Keeper = Callable[..., Supervised]
 def test_the_standby_becomes_the_daemon(keeper: Keeper) -> None:
     ours = keeper()
     ours.starts(1)
-    waiting = ours.warm().pid
+    waiting = ours.all_warm()[0].pid
     ours.kill_main()
     ours.starts(2)
     assert ours.main() == waiting
@@ -54,6 +54,7 @@ def test_a_crowd_of_crashes_meets_a_warm_standby_each_time(keeper: Keeper) -> No
     ours.starts(1)
     ours.all_warm()
     for count in range(2, 12):
+        ours.warm()
         ours.kill_main()
         assert ours.starts(count)[-1][1:3] == [str(count), str(ours.pid)], "the supervisor's child, with what is kept"
     ours.says("(the standby), with 1 descriptors", 10)
@@ -223,7 +224,7 @@ def test_a_number_that_is_no_socket_is_refused(number: str) -> None:
 def test_sighup_exchanges_supervisor_and_daemon_and_keeps_what_is_kept(keeper: Keeper) -> None:
     ours = keeper()
     first = ours.starts(1)[0]
-    waiting = ours.warm()
+    waiting = ours.all_warm()[0]
     for count in (2, 3):
         ours.send(signal.SIGHUP)
         last = ours.starts(count)[-1]
@@ -254,13 +255,13 @@ def test_sighup_without_anything_kept_has_the_daemon_start_its_successor(keeper:
 def test_a_version_that_does_not_work_changes_nothing(keeper: Keeper, tmp_path: Path) -> None:
     ours = keeper()
     ours.starts(1)
-    waiting = ours.warm()
+    waiting = ours.all_warm()[0]
     (tmp_path / "broken").touch()
     ours.send(signal.SIGHUP)
     ours.says("what is installed now does not work (status 1); nothing is exchanged")
     eventually(lambda: ours.lines("signals"), "the signal to read the configuration again")
     assert ours.lines("signals") == [["SIGHUP", str(ours.main())]]
-    assert ours.warm().pid == waiting.pid
+    assert ours.all_warm()[0].pid == waiting.pid
     (tmp_path / "broken").unlink()
     ours.send(signal.SIGHUP)
     assert ours.starts(2)[1][1] == "2"
