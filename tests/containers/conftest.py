@@ -13,6 +13,7 @@ from tests.containers.cgroups import Limits
 from tests.containers.engines import Container, Engine, Hook
 from tests.containers.rootfs import Rootfs
 from tests.containers.served import Daemon
+from tests.timing import unhurried_settings
 
 MEMORY_BYTES = 512 << 20
 
@@ -41,7 +42,7 @@ def rootfs(_privileges: None) -> Iterator[Rootfs]:
 @pytest.fixture(scope="module")
 def daemon(_privileges: None) -> Iterator[Daemon]:
     with session.temporary_directory() as directory:
-        daemon = Daemon.start(directory)
+        daemon = Daemon.start(directory, unhurried_settings())
         yield daemon
         daemon.stop()
 

@@ -17,7 +17,7 @@ from tests.containers.conftest import MEMORY_BYTES, default_limits, two_cpus, us
 from tests.containers.engines import CRUN, RUNC, Container, Engine, Hook
 from tests.containers.rootfs import Rootfs
 from tests.containers.served import Daemon
-from tests.timing import paced_settings, patient
+from tests.timing import paced_settings, patient, unhurried_settings
 
 Start = Callable[..., Container]
 
@@ -34,7 +34,7 @@ class Served:
         return self.daemon.directory / "config.toml"
 
     def write(self, text: str) -> None:
-        self.config.write_text(paced_settings() + text, encoding="utf-8")
+        self.config.write_text(paced_settings() + unhurried_settings() + text, encoding="utf-8")
 
     def reload(self, text: str) -> None:
         """Have it read ``text``, and wait until that counts."""
@@ -60,7 +60,7 @@ class Served:
 @pytest.fixture(scope="module", params=[lane_modes.DEV, lane_modes.NONE])
 def served(request: pytest.FixtureRequest, _privileges: None) -> Iterator[Served]:
     with session.temporary_directory() as directory, session.temporary_directory() as program:
-        daemon = Daemon.start(directory, lane=request.param)
+        daemon = Daemon.start(directory, unhurried_settings(), lane=request.param)
         yield Served(daemon, Hook.create(program, daemon.run_directory))
         complaints = [line for line in daemon.said().splitlines() if "Traceback" in line or "ERROR" in line]
         daemon.stop()

@@ -22,6 +22,7 @@ from tests.containers.rootfs import PYTHON, Rootfs
 from tests.containers.served import Daemon
 from tests.control.client import ask
 from tests.daemon.process import eventually
+from tests.timing import unhurried_settings
 
 _INSIDE = "/run"
 
@@ -44,7 +45,7 @@ def daemon() -> Iterator[Daemon]:
     with session.temporary_directory() as directory:
         policy = directory / "policy.jsonl"
         policy.write_text("")
-        daemon = Daemon.start(directory, f'control_policy = "{policy}"\n')
+        daemon = Daemon.start(directory, f'{unhurried_settings()}control_policy = "{policy}"\n')
         eventually(lambda: Path(_skeleton(daemon).control_place).exists(), "the control socket")
         yield daemon
         daemon.stop()

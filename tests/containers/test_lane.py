@@ -25,6 +25,7 @@ from tests.containers.engines import INSIDE, RUNC, UNSHARE, Container
 from tests.containers.rootfs import PYTHON, Rootfs
 from tests.containers.served import Daemon
 from tests.daemon.process import eventually
+from tests.timing import unhurried_settings
 
 SECONDS = 100
 """A net, far longer than any of these programs takes."""
@@ -48,7 +49,7 @@ def plain(_privileges: None) -> Iterator[Daemon]:
 
 def _served(lane: str) -> Iterator[Daemon]:
     with session.temporary_directory() as directory:
-        daemon = Daemon.start(directory, lane=lane)
+        daemon = Daemon.start(directory, unhurried_settings(), lane=lane)
         yield daemon
         complaints = [line for line in daemon.said().splitlines() if "Traceback" in line or "ERROR" in line]
         daemon.stop()

@@ -17,6 +17,7 @@ from tests.containers.conftest import MEMORY_BYTES, usable
 from tests.containers.engines import Engine
 from tests.containers.rootfs import Rootfs
 from tests.containers.served import Daemon
+from tests.timing import unhurried_settings
 
 # Those for which fs/proc asks for PTRACE_MODE_ATTACH; Yama lets PTRACE_MODE_READ (root, ns, maps) alone.
 _GUARDED = re.compile(r"/(mem|personality|stack|syscall|timerslack_ns)\b")
@@ -39,7 +40,9 @@ def _trace_of_reading_everything(engine: Engine, rootfs: Rootfs, directory: Path
     calls = "open,openat,openat2,pidfd_getfd,ptrace,process_vm_readv"
     # -D makes the daemon our child and not strace's, -y shows the folder of an openat.
     daemon = Daemon.start(
-        directory, tracer=["strace", "-D", "-f", "-y", "-qq", "-e", f"trace={calls}", "-o", str(trace)]
+        directory,
+        unhurried_settings(),
+        tracer=["strace", "-D", "-f", "-y", "-qq", "-e", f"trace={calls}", "-o", str(trace)],
     )
     try:
         limits = Limits(memory_bytes=MEMORY_BYTES, cpus=1.0)

@@ -116,7 +116,7 @@ def test_psutil_sees_the_container(container: Container) -> None:
     assert 0 <= seen["memory"]["percent"] <= 100
     assert seen["swap"]["used"] <= seen["swap"]["total"]
     assert len(seen["cpus"]) == 1
-    assert abs(seen["cpu"]["idle"] - seen["cpus"][0]["idle"]) < 1
+    assert abs(seen["cpu"]["idle"] - seen["cpus"][0]["idle"]) < patient(3)  # read one after the other
     assert seen["cpu"]["iowait"] == 0
     assert len(seen["load"]) == 3
     # The host's btime: psutil and ps add it to start times that count from the host's boot.

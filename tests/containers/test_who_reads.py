@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from tests import session
 from tests.containers import engines
 from tests.containers.cgroups import Limits
 from tests.containers.conftest import MEMORY_BYTES, Start, host_cpus
@@ -34,15 +35,16 @@ def _assert_own(container: Container, user: int | None = None) -> None:
 
 def test_init_sees_what_its_visitors_see(start: Start) -> None:
     script = "for file in meminfo stat uptime; do cat /proc/$file > /tmp/$0-$file; done; exec sleep 1000"
-    container = start(init=("sh", "-c", script, "init-of-the-test"))
+    name = session.new_name()  # with unshare it is the host's /tmp
+    container = start(init=("sh", "-c", script, name))
     try:
-        container.output(["sh", "-c", "while ! grep . /tmp/init-of-the-test-uptime; do sleep 0.01; done 2>/dev/null"])
-        assert container.read("/tmp/init-of-the-test-meminfo").splitlines()[0] == _TOTAL
-        assert 0 <= float(container.read("/tmp/init-of-the-test-uptime").split()[0]) < patient(10)
-        stat = container.read("/tmp/init-of-the-test-stat")
+        container.output(["sh", "-c", f"while ! grep . /tmp/{name}-uptime; do sleep 0.01; done 2>/dev/null"])
+        assert container.read(f"/tmp/{name}-meminfo").splitlines()[0] == _TOTAL
+        assert 0 <= float(container.read(f"/tmp/{name}-uptime").split()[0]) < patient(10)
+        stat = container.read(f"/tmp/{name}-stat")
         assert [line.split()[0] for line in stat.splitlines() if line.startswith("cpu")] == ["cpu", "cpu0"]
     finally:
-        container.output(["sh", "-c", "rm -f /tmp/init-of-the-test-*"])  # with unshare it is the host's /tmp
+        container.output(["sh", "-c", f"rm -f /tmp/{name}-*"])
 
 
 def test_a_user_without_privileges_sees_the_same(container: Container) -> None:

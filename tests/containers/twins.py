@@ -413,7 +413,7 @@ def never_torn(path: str) -> int:
     def look(seed: int) -> None:
         shortest = min(map(len, renderings))
         number = 0
-        while time.monotonic() < end and number < MOST_SLICES:
+        while number < MOST_SLICES and (number == 0 or time.monotonic() < end):
             number += 1
             offset, size = 1 + (seed + number * 7919) % (shortest + 3), (1, 13, 700, 1 << 20)[number % 4]
             slices.append((offset, size, os.pread(fd, size, offset)))

@@ -15,7 +15,7 @@ from quickstart import Step, blocks, prints  # type: ignore[import-not-found]
 
 SECONDS = 600
 """For one command: a net."""
-RETRY_SECONDS = 120
+RETRY_SECONDS = 600
 """Prometheus scrapes every 15 s, and not from its first moment on."""
 ASKS_AGAIN = ("curl ", "procview check")
 """What says how things are at this moment, and may come too early; everything else has one try."""

@@ -267,8 +267,8 @@ cp "$1" var/tmp/package.deb
 # What starts is the trial alone; and no policy of this machine keeps packages from starting what they have.
 rm -rf etc/systemd/system/*.wants/* usr/sbin/policy-rc.d etc/procview
 mkdir -p etc/procview etc/systemd/system/multi-user.target.wants
-# However slow the machine is, nobody is to give up waiting for the next daemon.
-echo 'takeover_seconds = 100' >etc/procview/procview.toml
+# However slow the machine is, nobody is to give up waiting for the next daemon, or for an answer of this one.
+printf 'takeover_seconds = 100\nhang_seconds = 20\n' >etc/procview/procview.toml
 printf '%s\n' "$3" >trial.sh
 printf '[Unit]\nAfter=basic.target\n[Service]\nType=oneshot\nExecStart=/bin/sh /trial.sh\nTimeoutStartSec=infinity\n' \
     >etc/systemd/system/trial.service

@@ -159,7 +159,8 @@ def test_uptime_is_the_age_of_init_and_the_idle_time_of_stat(new_group: NewGroup
     oldest = age_ticks(inside.pid)
     age, idle = (float(word) * 100 for word in texts[0].split())
     assert youngest - 1 <= age <= oldest + 1
-    assert idle == pytest.approx(int(texts[1].split()[1 + IDLE]), abs=10 * (os.cpu_count() or 1) + oldest - youngest)
+    cpus = os.cpu_count() or 1
+    assert idle == pytest.approx(int(texts[1].split()[1 + IDLE]), abs=cpus * (10 + oldest - youngest))
 
 
 @pytest.mark.slow
@@ -187,7 +188,8 @@ def test_load_and_tasks_are_those_of_the_cgroup(new_group: NewGroup, start_insid
         assert int(fields["processes"]) == total
         assert int(fields["procs_running"]) == running
         assert float(other.read("proc/loadavg").split()[0]) < 3
-        assert idle.read("proc/loadavg").split()[0] == "0.00"
+        # A sample may find its reader awake, once.
+        assert float(idle.read("proc/loadavg").split()[0]) <= 0.08
     finally:
         other.stop()
     inside.do("for child in children: os.kill(child, 9); os.waitpid(child, 0)")

@@ -39,8 +39,10 @@ def _shown(inside: Inside, group: Group, resource: str) -> int:
 
 def _assert_own(waiting: tuple[Inside, Group], idle: tuple[Inside, Group], resource: str, idle_before: int) -> None:
     """The one that waited shows it, the other nothing of it, and neither the host's number."""
-    assert _shown(*waiting, resource) >= STALL_USEC
-    assert _shown(*idle, resource) - idle_before < STALL_USEC // 2
+    waited = _shown(*waiting, resource)
+    assert waited >= STALL_USEC
+    # It shares the machine with the tests, and may be kept waiting a little.
+    assert _shown(*idle, resource) - idle_before < max(STALL_USEC // 2, waited // 4)
     host = stalled_usec(Path(f"/proc/pressure/{resource}").read_text(encoding="ascii"))
     assert stalled_usec(idle[0].read(f"proc/pressure/{resource}")) < host
 

@@ -67,7 +67,7 @@ class Hook:
 
     @property
     def options(self) -> list[str]:
-        return ["--run-directory", str(self.run_directory), "--log", str(self.log)]
+        return ["--run-directory", str(self.run_directory), "--log", str(self.log), "--deadline", f"{patient(10):g}"]
 
     @property
     def argv(self) -> list[str]:
