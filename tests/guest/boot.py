@@ -66,13 +66,12 @@ class End:
         return "\n".join([what, *(f"--- {name}\n{_last(text)}" for name, text in said.items() if text)])
 
 
-def _yields(pid: int, niceness: int) -> None:
-    """Make a session of its own as nice as its one process: where the kernel groups tasks by sessions, nice(1) counts
+def _make_session_nice(pid: int, niceness: int) -> None:
+    """The session of a process as nice as the process is: where the kernel groups tasks by sessions, nice(1) counts
     within one only (sched(7), autogroup).
     """
-    if niceness:
-        with contextlib.suppress(OSError):
-            Path(f"/proc/{pid}/autogroup").write_text(f"{niceness}\n", encoding="ascii")
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(f"{niceness}\n", encoding="ascii")
 
 
 def boot(
@@ -134,7 +133,8 @@ def boot(
                 stderr=opened,
                 start_new_session=not terminal,  # or an interrupt from the keyboard would reach it before us
             )
-        _yields(process.pid, niceness)
+        if niceness and not terminal:
+            _make_session_nice(process.pid, niceness)
         where = ""
         try:
             while process.poll() is None and not where and time.monotonic() - start < seconds:
