@@ -3,6 +3,7 @@ systemd itself tests/systemd/test_unit.py has it.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,14 +21,15 @@ __all__ = ["place"]
 UNIT = "procview-test.service"
 
 
-def _leave(place: Place, folder: Path, systemctl: str) -> "subprocess.CompletedProcess[str]":
-    """``systemctl`` is a shell script in place of the command."""
+def _leave(place: Place, folder: Path, systemctl: str, main: int | None = None) -> "subprocess.CompletedProcess[str]":
+    """``systemctl`` is a shell script in place of the command; ``main`` is what systemd takes for the main process."""
     program = folder / "systemctl"
     program.write_text(f"#!/bin/sh\n{systemctl}\n", encoding="ascii")
     program.chmod(0o755)
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "MAINPID": f"{main or ''}"}
     words = ["leave", "--run-directory", str(place.run_directory), "--config", str(place.config), UNIT]
     return subprocess.run([sys.executable, "-m", "procview", *words], capture_output=True, text=True, check=False,
-                          env=os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"})  # fmt: skip
+                          env=os.environ | environment)  # fmt: skip
 
 
 def _job(kind: str) -> str:
@@ -58,6 +60,31 @@ class TestDaemon:
         assert daemon.ends() == 0
         daemon.says("SIGTERM: stopping")
         assert not place.ours()
+
+    def test_in_the_middle_of_an_exchange_both_end(self, place: Place, tmp_path: Path) -> None:
+        """systemd would kill the second one at once, which is its main process, but no child of its own."""
+        daemon = place.start()
+        with subprocess.Popen(["sleep", "1000"]) as following:
+            done = _leave(place, tmp_path, _job("stop"), main=following.pid)
+            assert following.wait(0) == -signal.SIGTERM
+        first, second = done.stdout.splitlines()
+        assert first == f"the daemon (pid {daemon.process.pid}) has ended, and {UNIT} is not to start again"
+        assert second == f"the daemon (pid {following.pid}) has ended, and {UNIT} is not to start again"
+        assert daemon.ends() == 0
+
+    def test_where_the_lock_is_between_two_the_main_process_ends(self, place: Place, tmp_path: Path) -> None:
+        place.config.write_text("")
+        with subprocess.Popen(["sleep", "1000"]) as following:
+            done = _leave(place, tmp_path, _job("restart"), main=following.pid)
+            assert following.wait(0) == -signal.SIGQUIT
+        assert done.stdout == f"the daemon (pid {following.pid}) has ended, and {UNIT} is to start again\n"
+        assert _leave(place, tmp_path, _job("restart"), main=following.pid).stdout == "no daemon runs\n"
+
+    def test_the_main_process_is_told_once(self, place: Place, tmp_path: Path) -> None:
+        daemon = place.start()
+        done = _leave(place, tmp_path, _job("stop"), main=daemon.process.pid)
+        assert done.stdout.count("has ended") == 1
+        assert daemon.ends() == 0
 
     def test_for_a_restart_it_withdraws_them_as_well_where_nobody_keeps_anything(
         self, place: Place, tmp_path: Path
