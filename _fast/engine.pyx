@@ -6,21 +6,18 @@ What cannot be scoped is the host's own file, and is counted.
 
 import errno as errnos
 import os
-import re
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free
-from libc.string cimport memset
 
 from procview._fast.caller cimport PLACED, SEARCH_NEEDED, container_is_known
 from procview._fast.callers cimport callers_forget_gone, callers_were_kept
 from procview._fast.changes cimport changes_watch
 from procview._fast.container cimport Container, container_cgroups, container_put, container_settle
 from procview._fast.containers cimport containers_all
-from procview._fast.host cimport cpuset_next
 from procview._fast.kept cimport keeper_close_idle
 from procview._fast.load cimport sample_all
 from procview._fast.posix cimport store
@@ -29,46 +26,31 @@ from procview._fast.renderer cimport (
     REASONS,
     Counts,
     count_fallback,
-    give_back,
     is_settled,
     may_wait,
     place_caller,
-    render,
     render_uncounted,
     renderer_configure,
     renderer_counts,
     renderer_free,
     renderer_init,
-    settings_of,
-    take_snapshot,
     whole_text,
 )
 from procview._fast.report cimport known_containers, latencies_of, numbers_of
-from procview._fast.settings cimport Settings
-from procview._fast.snapshot cimport (
-    FAILED,
-    NEED_CPUS,
-    NEED_NODES,
-    NEED_PRESSURE,
-    NO_SUCH_FILE,
-    SCOPED,
-    Snapshot,
-)
+from procview._fast.settings cimport Settings, settings_of_words
+from procview._fast.snapshot cimport FAILED, NEED_PRESSURE, NO_SUCH_FILE, SCOPED
 from procview._fast.text cimport Text, text_free, text_init
+from procview._fast.trees cimport Trees, is_below
 from procview._fast.views cimport ViewSpec, view_spec
 
-from procview._fast.cpudirs import CPU_DIRECTORY, CpuTree
-from procview._fast.nodedirs import NODE_DIRECTORY, NodeTree
+from procview._fast.cpudirs import CPU_DIRECTORY
+from procview._fast.nodedirs import NODE_DIRECTORY
 from procview._fast import views
 from procview._fast.views import DIRECTORIES, INDEX
 
 
 PROC_VIEWS = views.PROC_VIEWS
-_CPU_PREFIX = CPU_DIRECTORY + "/"
-_NODE_PREFIX = NODE_DIRECTORY + "/"
 _NODE_PARENT = NODE_DIRECTORY.rpartition("/")[0]
-_MEMINFO = "proc/meminfo"
-_NODE_OF_CPU = re.compile(re.escape(CPU_DIRECTORY) + r"/cpu(0|[1-9][0-9]{0,7})/node(0|[1-9][0-9]{0,7})", re.ASCII)
 
 cdef tuple REASON_NAMES = (
     None, "unknown-caller", "unreadable-caller", "unknown-init", None, "out-of-memory", None, None, "unscopable"
@@ -107,9 +89,7 @@ cdef class Engine:
         self._ready = True
         whose = os.fsencode(mounts_of)
         snprintf(self._renderer.host.mounts_of, sizeof(self._renderer.host.mounts_of), b"%s", <const char *>whose)
-        self._sys = sys
-        self._tree = CpuTree(sys)
-        self._nodes = NodeTree(sys)
+        self._trees = Trees.below(sys, &self._renderer)
         self._fallbacks = {}
         self.configure()
 
@@ -121,7 +101,7 @@ cdef class Engine:
         self, *, str cpus="quota", str topology="container", bint swap=True, str devices="container",
         str uptime="container", bint loadavg=True, ask=None
     ):
-        cdef Settings settings = _settings(cpus, topology, swap, devices, uptime, loadavg)
+        cdef Settings settings = settings_of_words(cpus, topology, swap, devices, uptime, loadavg)
         self._generation = object()
         self._ask = ask
         if ask is not None:
@@ -168,7 +148,7 @@ cdef class Engine:
                 container.pidns, container.init_start_ticks,
                 PyBytes_FromStringAndSize(cgroups.data, <ssize_t>cgroups.length)
             )
-            settings = _settings(
+            settings = settings_of_words(
                 found["cpus"], found["topology"], found["swap"], found["devices"], found["uptime"], found["loadavg"]
             )
             if self._generation is generation:   # else somebody asks anew, or will
@@ -205,7 +185,7 @@ cdef class Engine:
             if path in DIRECTORIES or path == NODE_DIRECTORY:
                 self.kind(pid, path)
                 raise IsADirectoryError(errnos.EISDIR, os.strerror(errnos.EISDIR), path)
-            if not path.startswith((_CPU_PREFIX, _NODE_PREFIX)):
+            if not is_below(path):
                 raise FileNotFoundError(errnos.ENOENT, os.strerror(errnos.ENOENT), path)
         view = View.__new__(View)
         view._engine = self
@@ -213,7 +193,7 @@ cdef class Engine:
         view._spec = -1 if index is None else index
         self._place(_number(pid), view, search)
         if index is None:
-            kind = self._kind_below(view, path)
+            kind = self._trees.kind(view._container, path)
             if kind == "dir":
                 raise IsADirectoryError(errnos.EISDIR, os.strerror(errnos.EISDIR), path)
             if kind == "link":
@@ -255,20 +235,11 @@ cdef class Engine:
         return view
 
     def cpus(self, pid):
-        return self._caller(pid)._cpus()
-
-    cdef str _kind_below(self, View view, str path):
-        """What a path below the CPU tree or the node tree is, for who has opened ``view``."""
-        if path.startswith(_NODE_PREFIX):
-            return self._nodes.kind(view._node_place(), path)
-        of_cpu = _NODE_OF_CPU.fullmatch(path)
-        if of_cpu is None:
-            return self._tree.kind(view._cpus(), path)
-        if view._node_of_cpu(int(of_cpu[1])) != int(of_cpu[2]):
-            raise FileNotFoundError(errnos.ENOENT, os.strerror(errnos.ENOENT), path)
-        return "link"
+        cdef View view = self._caller(pid)
+        return self._trees.cpus_of(view._container)
 
     def kind(self, pid, str path):
+        cdef View view
         if path in DIRECTORIES:
             return "dir"
         if path in INDEX:
@@ -276,30 +247,24 @@ cdef class Engine:
                 self._opened(pid, path, True)
             return "file"
         if path == NODE_DIRECTORY:
-            return self._nodes.kind(None, path)   # the same for everyone
-        if path.startswith((_CPU_PREFIX, _NODE_PREFIX)):
-            return self._kind_below(self._caller(pid), path)
+            return self._trees.kind(NULL, path)   # the same for everyone
+        if is_below(path):
+            view = self._caller(pid)
+            return self._trees.kind(view._container, path)
         raise FileNotFoundError(errnos.ENOENT, os.strerror(errnos.ENOENT), path)
 
     def listdir(self, pid, str path):
         cdef View view
-        if path == NODE_DIRECTORY or path.startswith(_NODE_PREFIX):
-            return self._nodes.listdir(self._caller(pid)._node_place(), path)
-        if path == CPU_DIRECTORY or (path not in DIRECTORIES and path.startswith(_CPU_PREFIX)):
+        if path in (CPU_DIRECTORY, NODE_DIRECTORY) or (path not in DIRECTORIES and is_below(path)):
             view = self._caller(pid)
-            names = self._tree.listdir(view._cpus(), path)
-            number = path.removeprefix(_CPU_PREFIX).removeprefix("cpu")
-            if number.isdecimal():
-                node = view._node_of_cpu(int(number))
-                names += [] if node is None else [f"node{node}"]
-            return names
+            return self._trees.listdir(view._container, path)
         if path not in DIRECTORIES:
             self.kind(pid, path)
             raise NotADirectoryError(errnos.ENOTDIR, os.strerror(errnos.ENOTDIR), path)
         names = DIRECTORIES[path]
         if path == "proc/pressure":
             return [name for name in names if self._has(pid, f"{path}/{name}")]
-        if path == _NODE_PARENT and self._nodes.is_there:
+        if path == _NODE_PARENT and self._trees.has_nodes():
             return [*names, NODE_DIRECTORY.rpartition("/")[2]]
         return list(names)
 
@@ -392,36 +357,6 @@ cdef class Engine:
     def absent_controllers(self):
         return [name for i, name in enumerate(CONTROLLER_NAMES) if self._renderer.absent & (1 << i)]
 
-    cdef Snapshot *_snapshot_of(self, Container *container, int needs) except NULL:
-        """A snapshot outside of a view's rendering, to be given back."""
-        cdef Snapshot *snapshot
-        cdef int _verdict
-        with nogil:
-            snapshot = take_snapshot(&self._renderer, container, 0, needs, 0, &_verdict)
-        if snapshot == NULL:
-            raise MemoryError
-        return snapshot
-
-    cdef list _visible_cpus(self, Container *container):
-        """The host's CPUs behind 0..N-1; all that are online where there is no container."""
-        cdef Snapshot *snapshot
-        if container == NULL:
-            return self._tree.online()
-        snapshot = self._snapshot_of(container, NEED_CPUS)
-        cpus = _visible_of(snapshot)
-        give_back(&self._renderer, snapshot)
-        return cpus
-
-
-cdef list _visible_of(Snapshot *snapshot):
-    cdef int cpu = -1
-    cdef int _i
-    cpus = []
-    for _i in range(snapshot.cpus):
-        cpu = cpuset_next(&snapshot.allowed, cpu)
-        cpus.append(cpu)
-    return cpus
-
 
 @cython.final
 @cython.no_gc_clear
@@ -447,79 +382,25 @@ cdef class View:
         self._engine._settle(self._container)
         return self._spec >= 0 and may_wait(&self._engine._renderer, view_spec(self._spec), self._container)
 
-    cdef list _cpus(self):
-        return self._engine._visible_cpus(self._container)
-
-    cdef object _node_place(self):
-        """Which nodes the opener has; None where there is no container, for the host's own tree."""
-        cdef Snapshot *snapshot
-        cdef int node = -1
-        if self._container == NULL:
-            return None
-        snapshot = self._engine._snapshot_of(self._container, NEED_CPUS | NEED_NODES)
-        cpus = _visible_of(snapshot)
-        mems = [] if snapshot.mems_known else None
-        while mems is not None:
-            node = cpuset_next(&snapshot.mems, node)
-            if node < 0:
-                break
-            mems.append(node)
-        give_back(&self._engine._renderer, snapshot)
-        return self._engine._nodes.place(cpus, mems)
-
-    cdef object _node_of_cpu(self, int cpu):
-        place = self._node_place() if self._engine._nodes.is_there else None
-        return None if place is None else self._engine._nodes.node_of_cpu(place, cpu)
-
-    def _node_numbers(self):
-        """See NodeTree.render."""
-        cdef Snapshot *snapshot
-        cdef Text out
-        cdef int verdict
-        cdef const ViewSpec *spec = view_spec(INDEX[_MEMINFO])
-        with nogil:
-            text_init(&out)
-            verdict = render(&self._engine._renderer, spec, self._container, 0, &out)
-        try:
-            if verdict == FAILED:
-                self._is_unscopable()
-            meminfo = None
-            if verdict == SCOPED:
-                # Lines of the host's that nobody here knows are in it as they are.
-                meminfo = PyBytes_FromStringAndSize(out.data, <ssize_t>out.length).decode("ascii", "replace")
-        finally:
-            text_free(&out)
-        snapshot = self._engine._snapshot_of(self._container, NEED_CPUS | NEED_NODES)
-        by_node = PyBytes_FromStringAndSize(snapshot.numa_stat.data, <ssize_t>snapshot.numa_stat.length)
-        v1 = snapshot.numa_stat_is_v1
-        give_back(&self._engine._renderer, snapshot)
-        return meminfo, by_node.decode("ascii", "replace"), v1, self._engine._renderer.host.page_bytes
-
     cdef void _is_unscopable(self):
         self._reason = REASON_UNSCOPABLE
         count_fallback(&self._engine._renderer, REASON_UNSCOPABLE)
         self._engine._count_fallback(self)
 
-    cdef bytes _render_below(self):
-        """A file of the CPU tree or of the node tree."""
-        if self._path.startswith(_NODE_PREFIX):
-            return self._engine._nodes.render(self._node_place(), self._path, numbers=self._node_numbers)
-        if self._container == NULL:
-            return self._engine._tree.host_text(self._path)
-        return self._engine._tree.render(
-            self._cpus(), self._path,
-            topology_of_host=settings_of(&self._engine._renderer, self._container).topology_of_host
-        )
-
     def render(self):
         cdef Text out
         cdef int verdict
         cdef ssize_t got
+        cdef bint failed = False
         cdef const ViewSpec *spec
         self._engine._check()
         self._engine._settle(self._container)
         if self._spec < 0:
-            return self._render_below()
+            try:
+                return self._engine._trees.text_of(self._container, self._path, &failed)
+            finally:
+                if failed:
+                    self._is_unscopable()
         spec = view_spec(self._spec)
         with nogil:
             text_init(&out)
@@ -545,25 +426,3 @@ cdef int _number(pid) except? -1:
         return pid
     except OverflowError:
         return 0
-
-
-cdef Settings _settings(
-    str cpus, str topology, bint swap, str devices, str uptime, bint loadavg
-) except *:
-    cdef Settings settings
-    memset(&settings, 0, sizeof(settings))
-    settings.cpus_by_quota = _choose("cpus", cpus, "quota", "cpuset")
-    settings.topology_of_host = _choose("topology", topology, "host", "container")
-    settings.swap = swap
-    settings.devices_of_host = _choose("devices", devices, "host", "container")
-    settings.uptime_of_host = _choose("uptime", uptime, "host", "container")
-    settings.loadavg = loadavg
-    return settings
-
-
-cdef bint _choose(str setting, str word, str yes, str no) except *:
-    if word == yes:
-        return True
-    if word == no:
-        return False
-    raise ValueError(f"{setting}: {word!r} is neither {yes!r} nor {no!r}")

@@ -4,16 +4,14 @@ from libc.stdint cimport uint64_t
 
 from procview._fast.container cimport Container
 from procview._fast.renderer cimport Renderer
-from procview._fast.snapshot cimport Snapshot
+from procview._fast.trees cimport Trees
 
 
 cdef class Engine:
     cdef Renderer _renderer
     cdef bint _ready
     cdef bint _closed
-    cdef object _tree
-    cdef object _nodes
-    cdef object _sys
+    cdef Trees _trees
     cdef dict _fallbacks
     cdef object _ask            # see configure; None: all have the same settings
     cdef object _generation     # of _ask
@@ -25,9 +23,6 @@ cdef class Engine:
     cdef void _count_fallback(self, View view)
     cdef int _settle(self, Container *container) except -1
     cdef int _ask_for(self, Container *container) except -1
-    cdef str _kind_below(self, View view, str path)
-    cdef Snapshot *_snapshot_of(self, Container *container, int needs) except NULL
-    cdef list _visible_cpus(self, Container *container)
 
 
 cdef class View:
@@ -38,8 +33,4 @@ cdef class View:
     cdef uint64_t _number       # as File.number
     cdef int _reason
 
-    cdef list _cpus(self)
-    cdef object _node_place(self)
-    cdef object _node_of_cpu(self, int cpu)
     cdef void _is_unscopable(self)
-    cdef bytes _render_below(self)

@@ -8,3 +8,8 @@ cdef struct Settings:
     bint devices_of_host
     bint uptime_of_host
     bint loadavg
+
+
+cdef Settings settings_of_words(
+    str cpus, str topology, bint swap, str devices, str uptime, bint loadavg
+) except *
