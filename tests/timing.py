@@ -6,6 +6,7 @@ that are not procview's. tests/guest says so in the environment, and all bounds 
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 VARIABLE = "PROCVIEW_TEST_TIME_FACTOR"
@@ -31,10 +32,16 @@ def unhurried_settings() -> str:
     return "hang_seconds = 20\n" if FACTOR == 1 else ""
 
 
-def waited_seconds() -> float:
-    """How long, since the machine was booted, somebody on it has waited for a processor: what a bound of a second may
-    be longer for between two of them, as nobody can be quicker than the kernel lets it.
+def lateness() -> Callable[[], float]:
+    """How long somebody on this machine has waited for a processor since now, in seconds, whenever it is asked: by so
+    much a bound of a second may be longer, as nobody can be quicker than the kernel lets it.
     """
+    begun = _waited_seconds()
+    return lambda: _waited_seconds() - begun
+
+
+def _waited_seconds() -> float:
+    """Since the machine was booted (Documentation/accounting/psi.rst)."""
     try:
         text = Path("/proc/pressure/cpu").read_text(encoding="ascii")
     except OSError:  # a kernel without

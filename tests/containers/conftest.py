@@ -12,7 +12,7 @@ from tests.containers import engines
 from tests.containers.cgroups import Limits
 from tests.containers.engines import Container, Engine, Hook
 from tests.containers.rootfs import Rootfs
-from tests.containers.served import Daemon
+from tests.containers.served import Daemon, serving
 from tests.timing import unhurried_settings
 
 MEMORY_BYTES = 512 << 20
@@ -41,10 +41,8 @@ def rootfs(_privileges: None) -> Iterator[Rootfs]:
 
 @pytest.fixture(scope="module")
 def daemon(_privileges: None) -> Iterator[Daemon]:
-    with session.temporary_directory() as directory:
-        daemon = Daemon.start(directory, unhurried_settings())
+    with serving(unhurried_settings()) as daemon:
         yield daemon
-        daemon.stop()
 
 
 @pytest.fixture(scope="module")

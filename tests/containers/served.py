@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from procview.mount_namespace import VARIABLE
+from tests import session
 from tests.lane import options as lane_options
 from tests.session import mounts
 from tests.timing import paced_settings, patient
@@ -149,6 +151,17 @@ class Daemon:
             removed = self.command("withdraw", "--remove", *self.options)
         assert removed.returncode == 0, f"{removed.stdout}{removed.stderr}"
         assert not self.run_directory.exists(), f"{list(self.run_directory.rglob('*'))}"
+
+
+@contextmanager
+def serving(configuration: str = "") -> Iterator[Daemon]:
+    """One in a directory of its own, which goes without a trace."""
+    with session.temporary_directory() as directory:
+        daemon = Daemon.start(directory, configuration)
+        try:
+            yield daemon
+        finally:
+            daemon.stop()
 
 
 def _serve(directory: Path, tracer: Sequence[str], lane: str | None) -> subprocess.Popen[bytes]:

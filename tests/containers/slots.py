@@ -13,7 +13,7 @@ from procview.slots.skeleton import Skeleton
 from tests.containers.cgroups import Limits
 from tests.containers.engines import Container
 from tests.containers.served import Daemon
-from tests.timing import patient, waited_seconds
+from tests.timing import lateness, patient
 
 HARDENED = frozenset({"ro", "nosuid", "nodev", "noexec"})
 
@@ -94,11 +94,11 @@ def memory_kb(meminfo: str) -> int:
 
 def assert_hosts_within(seconds: float, container: Container) -> None:
     """A read may fail until then; one that begins later has to be right. None shows anything but the host's."""
-    waited, deadline = waited_seconds(), time.monotonic() + seconds
+    late, deadline = lateness(), time.monotonic() + seconds
     while True:
-        begun, late = time.monotonic(), waited_seconds() - waited
+        begun, bound = time.monotonic(), deadline + late()
         shown = container.run(["cat", "/proc/meminfo"])
-        if shown.returncode == 0 or begun > deadline + late:
+        if shown.returncode == 0 or begun > bound:
             break
     assert shown.returncode == 0, shown.stderr
     assert memory_kb(shown.stdout) == host_memory_kb()

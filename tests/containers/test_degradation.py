@@ -33,8 +33,8 @@ from tests.containers.engines import (
     Hook,
 )
 from tests.containers.rootfs import PYTHON, Rootfs
-from tests.containers.served import Daemon
-from tests.timing import FACTOR, patient, waited_seconds
+from tests.containers.served import Daemon, serving
+from tests.timing import FACTOR, lateness, patient
 
 SECONDS = patient(1)
 """What we promise: after this long, everybody has the host's values."""
@@ -76,17 +76,17 @@ class End:
 
     def happen(self, daemon: Daemon, containers: Sequence[Container]) -> Event:
         """End it, wait until that is over for everybody, look around, and start the next."""
-        waited = waited_seconds()
+        late = lateness()
         ended = time.monotonic()
         self.by(daemon)
         try:
             while True:
-                looked, late = time.monotonic(), waited_seconds() - waited
+                looked, bound = time.monotonic(), ended + SECONDS + late()
                 left = [(container.name, entry) for container in containers for entry in slots.views_in(container)]
                 if not left:
                     break
                 # A look takes its time; one that has begun after the bound has to find none.
-                assert looked < ended + SECONDS + late, left
+                assert looked < bound, left
                 time.sleep(0.05)
             slots.wait_for_nobody_stuck(containers)
             time.sleep(_SETTLE_SECONDS)  # in which everybody reads the host's values
@@ -95,7 +95,7 @@ class End:
         back = time.monotonic()
         time.sleep(_SETTLE_SECONDS)
         assert not slots.leaked(daemon)
-        return Event(self.name, self.errors, ended, back, waited_seconds() - waited)
+        return Event(self.name, self.errors, ended, back, late())
 
 
 _ENDS = (
@@ -211,10 +211,8 @@ _FLEET: tuple[tuple[Engine, bool, bool], ...] = (
 @pytest.fixture(scope="module")
 def daemon(_privileges: None) -> Iterator[Daemon]:
     """One with the settings that it has by itself."""
-    with session.temporary_directory() as directory:
-        daemon = Daemon.start(directory)
+    with serving() as daemon:
         yield daemon
-        daemon.stop()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from procview import mount_namespace
+from procview.lock import holder
 from procview.mounts import mount_table
 from procview.slots.publish import published
 from procview.slots.skeleton import Skeleton
@@ -81,10 +82,9 @@ def test_a_successor_is_shut_in_as_well_and_takes_over(daemon: Daemon) -> None:
     before = views(daemon)
     daemon.process.send_signal(signal.SIGUSR2)
     daemon.process.wait(patient(30))
-    lock = daemon.run_directory / "lock"
-    # The successor has it only some time after the predecessor has let go.
-    eventually(lambda: lock.exists() and lock.read_text(encoding="ascii").strip(), "the successor's lock")
-    successor = int(lock.read_text(encoding="ascii"))
+    # The successor has the lock only some time after the predecessor has let go.
+    eventually(lambda: (owner := holder(f"{daemon.run_directory}/lock")) is not None and owner.pid, "its lock")
+    successor = int((daemon.run_directory / "lock").read_text(encoding="ascii"))
     try:
         assert views(daemon).keys() == before.keys()
         assert set(views(daemon).values()).isdisjoint(before.values())

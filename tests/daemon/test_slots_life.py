@@ -16,7 +16,7 @@ from procview.mounts import mount_table, top_mount
 from procview.slots.publish import published
 from procview.slots.skeleton import Skeleton
 from tests.daemon.process import Place, eventually, needs_mount
-from tests.timing import patient, waited_seconds
+from tests.timing import lateness, patient
 
 pytestmark = needs_mount
 
@@ -103,13 +103,13 @@ def test_a_planned_stop_is_noticed_by_no_reader(place: Place, reader: Callable[[
 def test_sigkill_gives_the_hosts_files_back_at_once(place: Place, reader: Callable[[], Reader]) -> None:
     daemon = place.start()
     reading = reader()
-    before = waited_seconds()
+    late = lateness()
     daemon.process.kill()
     died = time.monotonic()
     daemon.process.wait()
     eventually(lambda: nothing_is_published(place), "the withdrawal")
     reading.end()
-    bound = SECOND + waited_seconds() - before
+    bound = SECOND + late()
     eventually(lambda: not place.ours(), "the end of its mount")  # which would give errors to df
     assert all(when < died + bound for when, _ in reading.failures)
     assert reading.longest_seconds < bound
@@ -121,12 +121,12 @@ def test_sigkill_gives_the_hosts_files_back_at_once(place: Place, reader: Callab
 def test_a_hang_ends_within_a_second(place: Place, reader: Callable[[], Reader]) -> None:
     daemon = place.start()
     reading = reader()
-    before = waited_seconds()
+    late = lateness()
     daemon.process.send_signal(signal.SIGSTOP)
     stopped = time.monotonic()
     eventually(lambda: nothing_is_published(place), "the withdrawal")
     reading.end()
-    bound = SECOND + waited_seconds() - before
+    bound = SECOND + late()
     assert reading.longest_seconds < bound
     assert all(when < stopped + bound for when, _ in reading.failures)
     # Without its connection it is of no use: a service manager starts it again.

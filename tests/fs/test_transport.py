@@ -18,7 +18,7 @@ from procview.fs import transport
 from procview.fs.transport import NoRingError, rings, shared_out
 from tests import lane
 from tests.daemon.process import Daemon, Place, eventually, needs_mount
-from tests.timing import patient, waited_seconds
+from tests.timing import lateness, patient
 
 SECONDS = patient(20)
 
@@ -158,11 +158,11 @@ class TestEnds:
                 assert reader.stdout is not None
                 assert reader.stdout.readline() == "ready\n"
             time.sleep(0.5)
-            waited = waited_seconds()
+            late = lateness()
             ring.process.send_signal(number)
             for reader in readers:
                 longest, errors = json.loads(reader.communicate(timeout=SECONDS)[0])
-                assert longest < patient(2.0) + waited_seconds() - waited
+                assert longest < patient(2.0) + late()
                 # What is read is the mount itself, and no slot: there is nothing else to be seen in its place.
                 assert set(map(int, errors)) <= {errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED, errno.ENOENT}
         finally:

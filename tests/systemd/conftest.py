@@ -7,9 +7,8 @@ from typing import Protocol
 
 import pytest
 
-from tests import session
 from tests.containers import cgroups
-from tests.containers.served import Daemon
+from tests.containers.served import Daemon, serving
 from tests.systemd.units import Service
 
 
@@ -33,10 +32,8 @@ def _systemd() -> None:
 
 @pytest.fixture(scope="module")
 def daemon(_systemd: None) -> Iterator[Daemon]:
-    with session.temporary_directory() as directory:
-        daemon = Daemon.start(directory)
+    with serving() as daemon:
         yield daemon
-        daemon.stop()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests import session
 from tests.containers import cgroups, engines
 from tests.containers.conftest import Start, starter, usable
 from tests.containers.rootfs import Rootfs
-from tests.containers.served import Daemon
+from tests.containers.served import Daemon, serving
 from tests.v2 import disks
 from tests.v2.disks import Disk
 from tests.v2.groups import ROOT, Group
@@ -54,10 +54,8 @@ def _pure_v2() -> None:
 
 @pytest.fixture(scope="session")
 def daemon(_pure_v2: None) -> Iterator[Daemon]:
-    with session.temporary_directory() as directory:
-        daemon = Daemon.start(directory)
+    with serving() as daemon:
         yield daemon
-        daemon.stop()
 
 
 @pytest.fixture(scope="session")
